@@ -1,0 +1,318 @@
+//! The settings of the gateway.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret as _, SecretString};
+use weir_core::config::{ByteSize, Reader, Setting, from_str};
+use weir_core::queue::enqueue::Bounds;
+use weir_core::queue::server::Durability;
+
+/// Everything the gateway can be told.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Addresses to listen on. Default 127.0.0.1:8095.
+    pub listen: Vec<SocketAddr>,
+    /// What a 2xx promises. Default `disk`.
+    pub durability: Durability,
+    /// Replicas that level `replica` asks for. Default 1.
+    pub replicas: u32,
+    /// Limits of streams and dedupe memory.
+    pub bounds: Bounds,
+    /// Share of Redis' memory above which nothing is accepted, 0 to 1. Default 0.75.
+    pub memory_share: f64,
+    /// Limits of connections and bodies.
+    pub http: HttpConfig,
+    /// How often Redis is checked against the promise: the longest time for which a weakened Redis goes unnoticed.
+    /// Default 2 s.
+    pub check_every: Duration,
+    /// How long requests in progress may take after the signal to stop. Default 10 s.
+    pub drain: Duration,
+    /// Peers whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Requests of one address.
+    pub per_address: Option<Rate>,
+    /// Who may send.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// Limits of connections and bodies.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Connections at once; more wait to be accepted. Default 10,000.
+    pub connections: usize,
+    /// Messages between decode and answer at once; more get 503. Default 8,192.
+    pub in_flight: usize,
+    /// Largest body of one message. Default 64 KiB.
+    pub body_limit: u64,
+    /// Largest body of a batch. Default 16 MiB.
+    pub batch_body_limit: u64,
+    /// Time for the headers of a request, which is also how long a connection may be idle. Default 60 s.
+    pub header_timeout: Duration,
+    /// Time for a body. Default 10 s.
+    pub body_timeout: Duration,
+    /// Time that a batch has at Redis. Default 4 s.
+    pub batch_timeout: Duration,
+    /// Batches at Redis at once: while they are written the next one gathers. Default 2.
+    pub batches: usize,
+}
+
+/// So many a second, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Sustained, a second.
+    pub per_second: NonZeroU32,
+    /// After a pause.
+    pub burst: NonZeroU32,
+}
+
+impl Rate {
+    fn new(per_second: u32, burst: u32) -> Self {
+        let clamp = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self { per_second: clamp(per_second), burst: clamp(burst) }
+    }
+}
+
+/// A rate as it is written: `20/s burst 200`, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MaybeRate(Option<Rate>);
+
+impl Setting for MaybeRate {
+    fn read(text: &str) -> Result<Self, String> {
+        const WHAT: &str = "is no rate such as \"20/s burst 200\", or off";
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let (rate, burst) = text.split_once(" burst ").unwrap_or((text, ""));
+        let per_second: NonZeroU32 = rate.trim().strip_suffix("/s").unwrap_or_default().parse().map_err(|_| WHAT)?;
+        let burst = if burst.is_empty() { Ok(per_second) } else { burst.trim().parse() };
+        Ok(Self(Some(Rate { per_second, burst: burst.map_err(|_| WHAT)? })))
+    }
+}
+
+/// Someone who sends to us.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Its name: `/in/{name}`.
+    pub name: String,
+    /// The format of its bodies.
+    pub kind: Kind,
+    /// How it proves who it is.
+    pub proof: Proof,
+    /// Messages of one client of this source. Default 20/s burst 200.
+    pub per_client: Option<Rate>,
+    /// Messages of the whole source. Default off.
+    pub rate: Option<Rate>,
+}
+
+/// Format of a source's bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The messenger API's flat object.
+    Messenger,
+}
+
+/// How a source proves who it is. Each accepts the secrets of the list, so that one can be rotated.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// Not at all.
+    None,
+    /// A header holds the secret.
+    Header {
+        /// Name of the header.
+        header: String,
+        /// Secrets.
+        secrets: Vec<SecretString>,
+    },
+    /// A header holds the HMAC-SHA256 of the body as it was sent, in hex or base64, with or without `sha256=`.
+    HmacSha256 {
+        /// Name of the header.
+        header: String,
+        /// Secrets.
+        secrets: Vec<SecretString>,
+    },
+}
+
+struct IpNetSetting(IpNet);
+
+impl Setting for IpNetSetting {
+    fn read(text: &str) -> Result<Self, String> {
+        let net = from_str(text).or_else(|_| from_str::<std::net::IpAddr>(text).map(IpNet::from));
+        net.map(Self).map_err(|_| "is no network such as 10.0.0.0/8".into())
+    }
+}
+
+impl GatewayConfig {
+    /// Reads the settings `gateway.*`, `http.*`, `limit.*`, `dedupe.*` and the list `[[source]]`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let durability = reader.get("gateway.durability", &[], Durability::Disk);
+        let replicas = reader.get("gateway.replicas", &[], NonZeroU32::MIN).get();
+        let nets: Vec<IpNetSetting> = reader.get("gateway.trusted_proxies", &[], Vec::new());
+        let memory_share = reader.get("limit.memory_share", &[], 0.75);
+        if !(0.01..=1.0).contains(&memory_share) {
+            reader.mistake("limit.memory_share: is not between 0.01 and 1");
+        }
+        let bounds = Bounds {
+            backlog: reader.get("limit.backlog", &[], 5_000_000),
+            window: reader.get("dedupe.window", &[], Duration::from_secs(24 * 3600)),
+            remembered: reader.get("dedupe.remembered", &[], 20_000_000),
+            replicas: (durability == Durability::Replica)
+                .then(|| (replicas, reader.get("gateway.replica_timeout", &[], Duration::from_secs(1)))),
+        };
+        let listen: Vec<SocketAddr> =
+            reader.get("gateway.listen", &["WEIR_LISTEN"], vec![([127, 0, 0, 1], 8095).into()]);
+        if listen.is_empty() {
+            reader.mistake("gateway.listen: names no address");
+        }
+        Self {
+            listen,
+            durability,
+            replicas,
+            bounds,
+            memory_share,
+            http: HttpConfig::read(reader),
+            check_every: reader.get("gateway.check_every", &[], Duration::from_secs(2)),
+            drain: reader.get("gateway.drain", &[], Duration::from_secs(10)),
+            trusted_proxies: nets.into_iter().map(|net| net.0).collect(),
+            per_address: reader.get("limit.per_address", &[], MaybeRate(Some(Rate::new(2000, 4000)))).0,
+            sources: read_sources(reader),
+        }
+    }
+}
+
+impl HttpConfig {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            connections: reader.get("http.connections", &[], 10_000),
+            in_flight: reader.get("limit.in_flight", &[], 8192),
+            body_limit: reader.get("http.body_limit", &[], ByteSize(64 << 10)).0,
+            batch_body_limit: reader.get("http.batch_body_limit", &[], ByteSize(16 << 20)).0,
+            header_timeout: reader.get("http.header_timeout", &[], Duration::from_secs(60)),
+            body_timeout: reader.get("http.body_timeout", &[], Duration::from_secs(10)),
+            batch_timeout: reader.get("gateway.batch_timeout", &[], Duration::from_secs(4)),
+            batches: reader.get("gateway.batches", &[], 2).max(1),
+        }
+    }
+}
+
+/// Name of the source behind `/api/v1/webhook`.
+pub const MESSENGER: &str = "messenger";
+
+fn default_client_rate() -> MaybeRate {
+    MaybeRate(Some(Rate::new(20, 200)))
+}
+
+/// The configured sources, and the messenger's with its defaults unless one of that name is configured.
+fn read_sources(reader: &mut Reader) -> Vec<SourceConfig> {
+    let mut sources: Vec<SourceConfig> = Vec::new();
+    for mut table in reader.tables("source") {
+        let source = read_source(&mut table);
+        if sources.iter().any(|other| other.name == source.name) {
+            table.mistake(format!("two sources are called {}", source.name));
+        }
+        reader.absorb(table);
+        sources.push(source);
+    }
+    if !sources.iter().any(|source| source.name == MESSENGER) {
+        sources.push(SourceConfig {
+            name: MESSENGER.into(),
+            kind: Kind::Messenger,
+            proof: Proof::None,
+            per_client: default_client_rate().0,
+            rate: None,
+        });
+    }
+    sources
+}
+
+fn read_source(table: &mut Reader) -> SourceConfig {
+    let name = table.get("name", &[], String::new());
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        table.mistake(format!("name = {name:?}: a source needs a name of 1 to 64 of a-z, 0-9, - and _"));
+    }
+    if table.get("kind", &[], "messenger".to_owned()) != "messenger" {
+        table.mistake(format!("the kind of source {name} is none of messenger"));
+    }
+    SourceConfig {
+        kind: Kind::Messenger,
+        proof: read_proof(table, &name),
+        per_client: table.get("per_client", &[], default_client_rate()).0,
+        rate: table.get("rate", &[], MaybeRate(None)).0,
+        name,
+    }
+}
+
+fn read_proof(table: &mut Reader, name: &str) -> Proof {
+    let mut secrets: Vec<SecretString> = table.secret("secret", &[]).into_iter().collect();
+    secrets.extend(table.secret("previous_secret", &[]));
+    let header: Option<String> = table.optional("header", &[]);
+    let method: Option<String> = table.optional("proof", &[]);
+    if secrets.iter().any(|secret| secret.expose_secret().len() < 8) {
+        table.mistake(format!("a secret of source {name} is shorter than 8 characters"));
+    }
+    let valid = |header: &String| hyper::header::HeaderName::try_from(header.as_str()).is_ok();
+    if header.as_ref().is_some_and(|header| !valid(header)) {
+        table.mistake(format!("the header of source {name} is no header name"));
+    }
+    match (secrets.is_empty(), method.as_deref()) {
+        (true, None | Some("none")) if header.is_none() => Proof::None,
+        (false, None | Some("header")) => Proof::Header { header: header.unwrap_or("x-weir-secret".into()), secrets },
+        (false, Some("hmac-sha256")) => Proof::HmacSha256 { header: header.unwrap_or("x-signature".into()), secrets },
+        (true, _) => {
+            table.mistake(format!("source {name} has a proof or a header but no secret"));
+            Proof::None
+        }
+        (false, Some(_)) => {
+            table.mistake(format!("the proof of source {name} is neither header nor hmac-sha256"));
+            Proof::None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn read(file: &str) -> (GatewayConfig, Result<(), String>) {
+        let path = std::env::temp_dir().join(format!("weir-gateway-{}-{:p}.toml", std::process::id(), file));
+        std::fs::write(&path, file).unwrap();
+        let mut reader = Reader::new(BTreeMap::new(), BTreeMap::new(), &path, true);
+        std::fs::remove_file(&path).unwrap();
+        let config = GatewayConfig::read(&mut reader);
+        (config, reader.finish().map_err(|error| error.to_string()))
+    }
+
+    #[test]
+    fn without_any_setting_the_sample_works() {
+        let (config, mistakes) = read("");
+        mistakes.unwrap();
+        assert_eq!(config.listen, vec![([127, 0, 0, 1], 8095).into()]);
+        assert_eq!(config.sources[0].name, MESSENGER);
+    }
+
+    #[test]
+    fn a_source_is_read_with_its_secret_and_limits() {
+        let file = "[[source]]\nname = \"tg\"\nsecret = \"s3cret-s3cret\"\nproof = \"hmac-sha256\"\nrate = \"5/s burst 9\"\nper_client = \"off\"\n";
+        let (config, mistakes) = read(file);
+        mistakes.unwrap();
+        assert!(matches!(&config.sources[0].proof, Proof::HmacSha256 { header, .. } if header == "x-signature"));
+        assert_eq!(config.sources[0].rate, Some(Rate::new(5, 9)));
+        assert_eq!(config.sources[0].per_client, None);
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn every_mistake_of_a_source_is_named() {
+        let file = "[[source]]\nname = \"A B\"\nkind = \"fax\"\nheader = \"x-h\"\nsecrt = \"x\"\n[[source]]\nname = \"ok\"\nsecret = \"short\"\n";
+        let text = read(file).1.unwrap_err();
+        for part in
+            ["name = \"A B\"", "none of messenger", "no secret", "source 1: secrt is no setting", "shorter than 8"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Watches Redis and the backlog beside the requests, and says whether anything may be accepted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use weir_core::ops::Health;
+use weir_core::queue::balance::{Balance, Sweep};
+use weir_core::queue::enqueue::Enqueuer;
+use weir_core::queue::{Queue, QueueError};
+use weir_core::shutdown::Shutdown;
+
+use crate::config::GatewayConfig;
+use crate::rejection::Unavailable;
+
+/// Pause between checks while nothing can be accepted.
+const IMPATIENT: Duration = Duration::from_millis(200);
+
+/// What the guard found last.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    /// Why nothing may be accepted; `None` when it may.
+    pub(crate) refuse: Option<Unavailable>,
+    /// Seconds after which to try again.
+    pub(crate) retry_after: u64,
+}
+
+/// Watches one queue.
+pub(crate) struct Guard {
+    queue: Queue,
+    sweeper: Enqueuer,
+    config: GatewayConfig,
+    prepared: bool,
+    backlog: DrainRate,
+    verdict: watch::Sender<Verdict>,
+    health: watch::Sender<Health>,
+}
+
+/// What others can see of the guard.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) verdict: watch::Receiver<Verdict>,
+    pub(crate) health: watch::Receiver<Health>,
+    /// Wakes the guard before its time.
+    pub(crate) trouble: Arc<Notify>,
+}
+
+impl Guard {
+    pub(crate) fn new(queue: Queue, config: GatewayConfig) -> (Self, Watch) {
+        let first = Verdict { refuse: Some(Unavailable::NotReady), retry_after: 1 };
+        let (verdict, verdicts) = watch::channel(first);
+        let (health, healths) = watch::channel(Health::waiting("Redis was not looked at yet"));
+        let sweeper = Enqueuer::new(queue.clone(), config.bounds);
+        let guard = Self { queue, sweeper, config, prepared: false, backlog: DrainRate::default(), verdict, health };
+        (guard, Watch { verdict: verdicts, health: healths, trouble: Arc::default() })
+    }
+
+    /// Checks until shutdown: at the configured interval, more often while nothing can be accepted, and at once when
+    /// a batch failed.
+    pub(crate) async fn run(mut self, trouble: Arc<Notify>, shutdown: Shutdown) {
+        // Always there, even before Redis was reached.
+        gauge!("weir_backlog").set(0.0);
+        loop {
+            self.check().await;
+            let healthy = self.verdict.borrow().refuse.is_none();
+            let pause = if healthy { self.config.check_every } else { IMPATIENT };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => (),
+                () = trouble.notified() => (),
+                () = shutdown.cancelled() => break,
+            }
+        }
+        self.verdict.send_replace(Verdict { refuse: Some(Unavailable::Stopping), retry_after: 1 });
+        self.health.send_replace(Health::waiting("stopping"));
+    }
+
+    /// One look at everything.
+    pub(crate) async fn check(&mut self) {
+        let (verdict, health) = match self.look().await {
+            Ok(found) => found,
+            Err(error) => {
+                self.prepared = false;
+                gauge!("weir_queue_up").set(0.0);
+                let verdict = Verdict { refuse: Some(Unavailable::NotReady), retry_after: 1 };
+                (verdict, Health::waiting(error.to_string()))
+            }
+        };
+        if health.ready != self.health.borrow().ready || health.reasons != self.health.borrow().reasons {
+            tracing::info!(ready = health.ready, reasons = ?health.reasons, "readiness");
+        }
+        self.verdict.send_replace(verdict);
+        self.health.send_replace(health);
+    }
+
+    async fn look(&mut self) -> Result<(Verdict, Health), QueueError> {
+        let state = self.queue.server_state().await?;
+        if state.info("loading") == "1" {
+            return Err(QueueError::Refused { code: "LOADING".into(), text: "Redis is reading its log".into() });
+        }
+        let mut reasons = state.weaknesses(self.config.durability, self.config.replicas);
+        if reasons.is_empty() && !self.prepared {
+            self.queue.prepare().await?;
+            self.prepared = true;
+        }
+        let mut balance = Balance::default();
+        for partition in 0..self.queue.partitions() {
+            let (one, sweep) = self.queue.partition_balance(partition).await?;
+            balance += one;
+            if let Some(Sweep { partition, epoch, buckets }) = sweep {
+                self.sweeper.sweep(partition, epoch, buckets).await?;
+            }
+        }
+        export(&balance);
+        let memory = state.used_memory() as f64 / state.memory_limit().max(1) as f64;
+        gauge!("weir_redis_memory_share").set(memory);
+        gauge!("weir_queue_up").set(1.0);
+        let refuse = if !reasons.is_empty() {
+            Some(Unavailable::NotReady)
+        } else if memory > self.config.memory_share {
+            reasons.push(format!("Redis uses {:.0} % of its memory", memory * 100.0));
+            Some(Unavailable::Memory)
+        } else if balance.backlog() >= self.config.bounds.backlog {
+            reasons.push(format!("the backlog holds {} entries", balance.backlog()));
+            Some(Unavailable::Backlog)
+        } else {
+            None
+        };
+        let retry_after = self.backlog.retry_after(balance.backlog(), self.config.bounds.backlog, refuse);
+        let mut details = serde_json::Map::new();
+        details.insert("durability".into(), json!(self.config.durability));
+        details.insert("backlog".into(), json!(balance.backlog()));
+        details.insert("redis_memory_share".into(), json!(memory));
+        let health = Health { ready: refuse.is_none(), reasons, details };
+        Ok((Verdict { refuse, retry_after }, health))
+    }
+}
+
+/// How fast the backlog shrinks.
+#[derive(Debug, Default)]
+struct DrainRate {
+    last: Option<(Instant, u64)>,
+    per_second: f64,
+}
+
+impl DrainRate {
+    /// Seconds until a tenth of the limit is free at the rate of the last looks, 1 to 60, with some jitter so that
+    /// senders do not come back all at once.
+    fn retry_after(&mut self, backlog: u64, limit: u64, refuse: Option<Unavailable>) -> u64 {
+        let now = Instant::now();
+        if let Some((then, before)) = self.last.replace((now, backlog)) {
+            let drained = before.saturating_sub(backlog) as f64 / (now - then).as_secs_f64().max(0.001);
+            self.per_second = 0.7 * self.per_second + 0.3 * drained;
+        }
+        let excess = backlog.saturating_sub(limit - limit / 10) as f64;
+        let seconds = match refuse {
+            Some(Unavailable::Backlog | Unavailable::Memory) => (excess / self.per_second.max(1.0)).clamp(1.0, 60.0),
+            _ => 1.0,
+        };
+        (seconds * rand::random_range(1.0..1.5)).round() as u64
+    }
+}
+
+/// The balance as metrics: counters of the whole data set, the same whichever process exports them.
+fn export(balance: &Balance) {
+    counter!("weir_accepted_total").absolute(balance.accepted);
+    counter!("weir_stored_total").absolute(balance.stored);
+    counter!("weir_stored_before_total").absolute(balance.duplicate);
+    counter!("weir_dead_total").absolute(balance.dead_total);
+    counter!("weir_retried_total").absolute(balance.retried);
+    counter!("weir_purged_total").absolute(balance.purged);
+    counter!("weir_imported_total").absolute(balance.imported);
+    counter!("weir_lost_total").absolute(balance.lost);
+    for (name, value) in [
+        ("undelivered", balance.undelivered),
+        ("pending", balance.pending),
+        ("due", balance.due),
+        ("suspect", balance.suspect),
+        ("parked", balance.parked),
+    ] {
+        gauge!("weir_in_flight", "state" => name).set(value as f64);
+    }
+    gauge!("weir_backlog").set(balance.backlog() as f64);
+    gauge!("weir_dead").set(balance.dead as f64);
+    gauge!("weir_balance_drift").set(balance.drift() as f64);
+    gauge!("weir_oldest_age_seconds_max").set(balance.oldest_age_ms as f64 / 1000.0);
+    gauge!("weir_dedupe_ids").set(balance.remembered as f64);
+    gauge!("weir_dedupe_window_held").set(balance.window_ms as f64 / 1000.0);
+    gauge!("weir_workers").set(balance.workers as f64);
+}

@@ -1,0 +1,377 @@
+//! A request's way from its first header to its answer.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use ipnet::IpNet;
+use metrics::{Counter, Histogram};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use weir_core::queue::enqueue::{Enqueued, NewEntry};
+use weir_core::queue::server::Durability;
+use weir_core::trace::TraceParent;
+
+use crate::config::GatewayConfig;
+use crate::decode::{DecodeError, Decoded, decode, split};
+use crate::guard::Watch;
+use crate::limit::AddressLimiter;
+use crate::rejection::{Problem, Rejection, Unavailable};
+use crate::source::{Route, Source, Sources};
+use crate::writer::{Writer, lost};
+
+/// Messages in one request at most.
+const BATCH_ITEMS: usize = 1000;
+
+/// Everything that requests need.
+pub(crate) struct Ingest {
+    sources: Sources,
+    addresses: AddressLimiter,
+    trusted: Vec<IpNet>,
+    durability: Durability,
+    body_limit: u64,
+    batch_body_limit: u64,
+    body_timeout: Duration,
+    watch: Watch,
+    writer: Writer,
+    metrics: Metrics,
+}
+
+/// The series that every message touches, found once.
+struct Metrics {
+    taken: Counter,
+    duplicates: Counter,
+    conflicts: Counter,
+    seconds: Histogram,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        Self {
+            taken: metrics::counter!("weir_gateway_accepted_total"),
+            duplicates: metrics::counter!("weir_gateway_duplicates_total"),
+            conflicts: metrics::counter!("weir_gateway_conflicts_total"),
+            seconds: metrics::histogram!("weir_accept_seconds"),
+        }
+    }
+}
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+impl Ingest {
+    pub(crate) fn new(config: &GatewayConfig, watch: Watch, writer: Writer) -> Self {
+        let sources = Sources::new(config);
+        for source in sources.all() {
+            tracing::info!(source = source.name, "source");
+        }
+        Self {
+            sources,
+            addresses: AddressLimiter::new(config.per_address),
+            trusted: config.trusted_proxies.clone(),
+            durability: config.durability,
+            body_limit: config.http.body_limit,
+            batch_body_limit: config.http.batch_body_limit,
+            body_timeout: config.http.body_timeout,
+            watch,
+            writer,
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Answers one request. Never fails: what goes wrong is an answer too.
+    pub(crate) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Answer {
+        let answer = self.take(peer, request).await;
+        answer.unwrap_or_else(|rejection| rejection.answer())
+    }
+
+    async fn take(&self, peer: IpAddr, request: Request<Incoming>) -> Result<Answer, Rejection> {
+        let route = self.sources.route(request.uri().path()).ok_or(Rejection::NotFound)?;
+        match *request.method() {
+            Method::POST => {}
+            Method::GET | Method::HEAD => return self.could_accept(),
+            _ => return Err(Rejection::Method),
+        }
+        self.addresses.check(client_address(peer, request.headers(), &self.trusted))?;
+        self.accepting()?;
+        let started = Instant::now();
+        let (head, body) = request.into_parts();
+        check_media(&head.headers)?;
+        route.source.verifier.check_headers(&head.headers)?;
+        let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
+        let body = self.read_body(body, limit).await?;
+        route.source.verifier.check_body(&head.headers, &body)?;
+        let trace = trace_of(&head.headers);
+        let answer = if route.batch {
+            self.take_batch(&route, trace, &body).await?
+        } else {
+            self.take_one(&route, trace, &body).await?
+        };
+        self.metrics.seconds.record(started.elapsed());
+        Ok(answer)
+    }
+
+    /// Whether a message could be accepted now: what a provider's reachability check asks.
+    fn could_accept(&self) -> Result<Answer, Rejection> {
+        self.accepting()?;
+        Ok(json(StatusCode::OK, &Ready { status: "ready", durability: self.durability }))
+    }
+
+    fn accepting(&self) -> Result<(), Rejection> {
+        let verdict = self.watch.verdict.borrow();
+        match verdict.refuse {
+            None => Ok(()),
+            Some(why) => Err(Rejection::Unavailable { why, retry_after: verdict.retry_after }),
+        }
+    }
+
+    fn retry_after(&self) -> u64 {
+        self.watch.verdict.borrow().retry_after.max(1)
+    }
+
+    async fn read_body(&self, body: Incoming, limit: u64) -> Result<Bytes, Rejection> {
+        if body.size_hint().lower() > limit {
+            return Err(Rejection::TooLarge { limit });
+        }
+        tokio::time::timeout(self.body_timeout, collect(body, limit)).await.map_err(|_| Rejection::BodyTimeout)?
+    }
+
+    async fn take_one(&self, route: &Route, trace: TraceParent, body: &[u8]) -> Result<Answer, Rejection> {
+        let source = &route.source;
+        source.limiter.check_source(NonZeroU32::MIN)?;
+        let entry = prepare(source, trace, body)?;
+        let mut waiters = self.writer.send(vec![entry]).map_err(|_| self.too_many())?;
+        let waiter = waiters.pop().ok_or(Rejection::NotFound)?;
+        let outcome = self.outcome(waiter.await.unwrap_or_else(|_| Err(lost())))?;
+        tracing::debug!(trace = %trace.trace(), message_id = outcome.message_id, status = outcome.status, "accepted");
+        Ok(json(outcome.code(), &outcome))
+    }
+
+    fn too_many(&self) -> Rejection {
+        Rejection::Unavailable { why: Unavailable::InFlight, retry_after: 1 }
+    }
+
+    /// What the sender of one message is told.
+    fn outcome(&self, result: Result<Enqueued, weir_core::queue::enqueue::EnqueueError>) -> Result<Outcome, Rejection> {
+        let enqueued = result.map_err(|error| Rejection::of_queue(&error, self.retry_after()))?;
+        match enqueued {
+            Enqueued::New(id) => {
+                self.metrics.taken.increment(1);
+                Ok(Outcome { status: "accepted", message_id: id.to_string(), durability: Some(self.durability) })
+            }
+            Enqueued::Duplicate(id) => {
+                self.metrics.duplicates.increment(1);
+                Ok(Outcome { status: "duplicate", message_id: id.to_string(), durability: None })
+            }
+            Enqueued::Conflict(first) => {
+                self.metrics.conflicts.increment(1);
+                Err(Rejection::Conflict { first })
+            }
+        }
+    }
+
+    /// Takes up to a thousand messages in one round trip; an answer for each, in their order.
+    async fn take_batch(&self, route: &Route, trace: TraceParent, body: &[u8]) -> Result<Answer, Rejection> {
+        let items = split(body).map_err(|detail| Rejection::NotJson { detail })?;
+        if items.is_empty() || items.len() > BATCH_ITEMS {
+            return Err(Rejection::NotJson { detail: format!("a batch has 1 to {BATCH_ITEMS} messages") });
+        }
+        let n = NonZeroU32::new(items.len() as u32).unwrap_or(NonZeroU32::MIN);
+        route.source.limiter.check_source(n)?;
+        let prepared: Vec<_> = items.iter().map(|item| self.prepare_item(&route.source, trace, item)).collect();
+        let entries = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+        let mut waiters = self.writer.send(entries).map_err(|_| self.too_many())?.into_iter();
+        let mut results = Vec::with_capacity(prepared.len());
+        for item in prepared {
+            let result = match (item, waiters.len()) {
+                (Err(rejection), _) => Err(rejection),
+                (Ok(_), _) => match waiters.next() {
+                    Some(waiter) => self.outcome(waiter.await.unwrap_or_else(|_| Err(lost()))),
+                    None => self.outcome(Err(lost())),
+                },
+            };
+            results.push(ItemAnswer::from(result));
+        }
+        // Nothing of the batch can have been accepted, or it is unknown of all: the sender's retry covers it.
+        if results.iter().all(|item| item.code == StatusCode::SERVICE_UNAVAILABLE.as_u16()) {
+            let why = Unavailable::Unknown;
+            return Err(Rejection::Unavailable { why, retry_after: self.retry_after() });
+        }
+        Ok(json(StatusCode::OK, &BatchAnswer { results }))
+    }
+
+    fn prepare_item(&self, source: &Source, trace: TraceParent, item: &RawValue) -> Result<NewEntry, Rejection> {
+        if item.get().len() as u64 > self.body_limit {
+            return Err(Rejection::TooLarge { limit: self.body_limit });
+        }
+        prepare(source, trace.child(), item.get().as_bytes())
+    }
+}
+
+/// Decodes one message, counts it against its client's limit and makes it ready for the queue.
+fn prepare(source: &Source, trace: TraceParent, body: &[u8]) -> Result<NewEntry, Rejection> {
+    let decoded: Decoded<'_> = decode(body, unix_now()).map_err(|error| match error {
+        DecodeError::NotAnObject(detail) => Rejection::NotJson { detail },
+        DecodeError::Invalid(faults) => Rejection::Invalid { faults },
+    })?;
+    source.limiter.check_client(decoded.client())?;
+    let trace = trace.to_string();
+    let message = decoded.message(&source.name, &trace);
+    Ok(NewEntry { key: message.key(), fingerprint: message.fingerprint(), envelope: message.encode() })
+}
+
+fn unix_now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Only JSON, and only as it is.
+fn check_media(headers: &HeaderMap) -> Result<(), Rejection> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Err(Rejection::MediaType);
+    }
+    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(()),
+        Some(_) => Err(Rejection::Encoding),
+    }
+}
+
+/// The whole body; a body of one frame is not copied.
+async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, Rejection> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else { continue };
+        let length = first.len() + rest.len() + data.len();
+        if length as u64 > limit {
+            return Err(Rejection::TooLarge { limit });
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Continues the sender's trace, or begins one.
+fn trace_of(headers: &HeaderMap) -> TraceParent {
+    let given = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    given.map_or_else(TraceParent::random, TraceParent::child)
+}
+
+/// The peer, or behind a trusted proxy the last address of `X-Forwarded-For` that no trusted proxy added.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
+    if trusted.is_empty() || !is_trusted(peer) {
+        return peer;
+    }
+    let mut address = peer;
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for part in value.to_str().unwrap_or_default().rsplit(',') {
+            match part.trim().parse::<IpAddr>() {
+                Ok(next) if is_trusted(next) => address = next,
+                Ok(next) => return next,
+                Err(_) => return address,
+            }
+        }
+    }
+    address
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    durability: Durability,
+}
+
+/// The answer to a message that is safe.
+#[derive(Serialize)]
+struct Outcome {
+    status: &'static str,
+    message_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<Durability>,
+}
+
+impl Outcome {
+    fn code(&self) -> StatusCode {
+        if self.durability.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK }
+    }
+}
+
+#[derive(Serialize)]
+struct BatchAnswer {
+    results: Vec<ItemAnswer>,
+}
+
+/// The answer to one message of a batch: the status it would have got alone, and the same body.
+#[derive(Serialize)]
+struct ItemAnswer {
+    code: u16,
+    #[serde(flatten)]
+    body: ItemBody,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemBody {
+    Safe(Outcome),
+    Problem { status: &'static str, problem: Problem },
+}
+
+impl From<Result<Outcome, Rejection>> for ItemAnswer {
+    fn from(result: Result<Outcome, Rejection>) -> Self {
+        match result {
+            Ok(outcome) => Self { code: outcome.code().as_u16(), body: ItemBody::Safe(outcome) },
+            Err(rejection) => {
+                metrics::counter!("weir_refused_total", "reason" => rejection.label()).increment(1);
+                let problem = rejection.problem();
+                Self { code: rejection.status().as_u16(), body: ItemBody::Problem { status: "rejected", problem } }
+            }
+        }
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn forwarded_addresses_count_only_from_trusted_proxies() {
+        assert_eq!(address("9.9.9.9", &["1.1.1.1"], &[]), "9.9.9.9");
+        assert_eq!(address("9.9.9.9", &["1.1.1.1"], &["10.0.0.0/8"]), "9.9.9.9");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6, 1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
+        assert_eq!(address("10.0.0.1", &["rubbish"], &["10.0.0.0/8"]), "10.0.0.1");
+        assert_eq!(address("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");
+    }
+}

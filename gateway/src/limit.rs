@@ -1,0 +1,135 @@
+//! How much is too much, decided in this process alone.
+
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::InMemoryState;
+use governor::state::keyed::DashMapStateStore;
+use governor::{NotUntil, Quota, RateLimiter};
+
+use crate::config::Rate;
+use crate::rejection::Rejection;
+
+/// Slots of one table. Keys are spread over them with a seed of this process: memory stays bounded whatever keys are
+/// invented, and who wants to exhaust the slots of others needs slots × rate requests a second.
+const SLOTS: u64 = 1 << 16;
+
+type Table = RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>;
+type Single = RateLimiter<governor::state::NotKeyed, InMemoryState, DefaultClock, NoOpMiddleware>;
+
+fn quota(rate: Rate) -> Quota {
+    Quota::per_second(rate.per_second).allow_burst(rate.burst)
+}
+
+/// A bounded table of limits by key.
+struct Keyed {
+    rate: Rate,
+    table: Table,
+    seed: RandomState,
+}
+
+impl Keyed {
+    fn new(rate: Rate) -> Self {
+        Self { rate, table: RateLimiter::dashmap(quota(rate)), seed: RandomState::new() }
+    }
+
+    fn check(&self, key: impl Hash) -> Result<(), Duration> {
+        let slot = self.seed.hash_one(key) % SLOTS;
+        self.table.check_key(&slot).map_err(|until| wait(&until))
+    }
+}
+
+fn wait(until: &NotUntil<governor::clock::QuantaInstant>) -> Duration {
+    until.wait_time_from(DefaultClock::default().now())
+}
+
+fn refuse(scope: &'static str, rate: Rate, wait: Duration) -> Rejection {
+    Rejection::RateLimited { scope, per_second: rate.per_second.get(), burst: rate.burst.get(), wait }
+}
+
+/// The limits of one source.
+pub(crate) struct Limiter {
+    source: Option<(Rate, Single)>,
+    client: Option<Keyed>,
+}
+
+impl Limiter {
+    pub(crate) fn new(source: Option<Rate>, client: Option<Rate>) -> Self {
+        Self { source: source.map(|rate| (rate, RateLimiter::direct(quota(rate)))), client: client.map(Keyed::new) }
+    }
+
+    /// Counts `n` messages of the source; all of them or none. More than a whole burst never fits.
+    pub(crate) fn check_source(&self, n: NonZeroU32) -> Result<(), Rejection> {
+        let Some((rate, limiter)) = &self.source else { return Ok(()) };
+        match limiter.check_n(n) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(refuse("source", *rate, wait(&until))),
+            Err(_) => Err(refuse("source", *rate, Duration::from_secs(1))),
+        }
+    }
+
+    /// Counts one message of a client.
+    pub(crate) fn check_client(&self, client: &str) -> Result<(), Rejection> {
+        let Some(clients) = &self.client else { return Ok(()) };
+        clients.check(client).map_err(|wait| refuse("client", clients.rate, wait))
+    }
+}
+
+/// The limit of requests by address.
+pub(crate) struct AddressLimiter(Option<Keyed>);
+
+impl AddressLimiter {
+    pub(crate) fn new(rate: Option<Rate>) -> Self {
+        Self(rate.map(Keyed::new))
+    }
+
+    /// Counts one request. Loopback is exempt; an IPv6 address counts with its /64, which one host may own whole.
+    pub(crate) fn check(&self, address: IpAddr) -> Result<(), Rejection> {
+        let Some(addresses) = &self.0 else { return Ok(()) };
+        let address = match address.to_canonical() {
+            address if address.is_loopback() => return Ok(()),
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+            v4 @ IpAddr::V4(_) => v4,
+        };
+        addresses.check(address).map_err(|wait| refuse("address", addresses.rate, wait))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+        Some(Rate { per_second: NonZeroU32::new(per_second).unwrap(), burst: NonZeroU32::new(burst).unwrap() })
+    }
+
+    #[test]
+    fn one_client_over_its_limit_does_not_limit_another() {
+        let limiter = Limiter::new(None, rate(1, 2));
+        assert!(limiter.check_client("a").is_ok() && limiter.check_client("a").is_ok());
+        assert!(matches!(limiter.check_client("a"), Err(Rejection::RateLimited { scope: "client", .. })));
+        assert!(limiter.check_client("b").is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_share_a_limit_and_loopback_has_none() {
+        let limiter = AddressLimiter::new(rate(1, 1));
+        assert!(limiter.check("2001:db8::1".parse().unwrap()).is_ok());
+        assert!(limiter.check("2001:db8::2".parse().unwrap()).is_err());
+        for _ in 0..9 {
+            assert!(limiter.check("127.0.0.1".parse().unwrap()).is_ok());
+            assert!(limiter.check("::ffff:127.0.0.1".parse().unwrap()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_million_invented_keys_do_not_grow_the_table_without_bound() {
+        let keyed = Keyed::new(rate(1, 1).unwrap());
+        let refused = (0..1_000_000).filter(|key| keyed.check(key).is_err()).count();
+        assert!(keyed.table.len() as u64 <= SLOTS && refused > 0, "{}", keyed.table.len());
+    }
+}

@@ -1,0 +1,136 @@
+//! Group commit: messages that are there at the same moment share one round trip to Redis and one fsync.
+//!
+//! While `batches` batches are at Redis the next one gathers, so batches are as large as the load asks for and a lone
+//! message waits for nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use weir_core::queue::QueueError;
+use weir_core::queue::enqueue::{EnqueueError, Enqueued, Enqueuer, NewEntry};
+
+/// Messages in one batch at most. Redis does nothing else while it runs one: about 5 ms for this many.
+const BATCH: usize = 1024;
+
+/// Bytes in one batch at most, roughly.
+const BATCH_BYTES: usize = 4 << 20;
+
+type Answer = Result<Enqueued, EnqueueError>;
+
+/// A message on its way, and who waits for it.
+struct Job {
+    entry: NewEntry,
+    answer: oneshot::Sender<Answer>,
+    _budget: Budget,
+}
+
+/// One message's share of the limit of messages in flight. It is given back when Redis has answered, not when the
+/// sender has gone away.
+struct Budget(Arc<AtomicUsize>);
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Hands messages to the batches.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: mpsc::UnboundedSender<Job>,
+    in_flight: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// There are too many messages in flight.
+#[derive(Debug)]
+pub(crate) struct TooMany;
+
+impl Writer {
+    /// Starts the writer. It ends when the last clone is gone and the last batch is done. `trouble` is woken when a
+    /// batch fails as a whole.
+    pub(crate) fn start(
+        enqueuer: Enqueuer,
+        batches: usize,
+        limit: usize,
+        trouble: Arc<Notify>,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(Arc::new(enqueuer), queue, batches, trouble));
+        (Self { jobs, in_flight: Arc::default(), limit }, task)
+    }
+
+    /// Queues entries together; all or none. The answers come in their order; a receiver that is dropped changes
+    /// nothing.
+    pub(crate) fn send(&self, entries: Vec<NewEntry>) -> Result<Vec<oneshot::Receiver<Answer>>, TooMany> {
+        let n = entries.len();
+        if self.in_flight.fetch_add(n, Ordering::Relaxed) + n > self.limit {
+            self.in_flight.fetch_sub(n, Ordering::Relaxed);
+            return Err(TooMany);
+        }
+        let send = |entry| {
+            let (answer, waiter) = oneshot::channel();
+            let job = Job { entry, answer, _budget: Budget(self.in_flight.clone()) };
+            // A writer that is gone drops the job, and the waiter hears of it.
+            drop(self.jobs.send(job));
+            waiter
+        };
+        Ok(entries.into_iter().map(send).collect())
+    }
+
+    /// Messages in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// What a waiter is told whose batch ended without an answer.
+pub(crate) fn lost() -> EnqueueError {
+    QueueError::Unknown("the batch ended without an answer".into()).into()
+}
+
+async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, batches: usize, trouble: Arc<Notify>) {
+    let slots = Arc::new(Semaphore::new(batches));
+    let sizes = metrics::histogram!("weir_enqueue_batch_size");
+    let mut jobs = Vec::with_capacity(BATCH);
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        if jobs.is_empty() && queue.recv_many(&mut jobs, BATCH).await == 0 {
+            break;
+        }
+        let batch = take_batch(&mut jobs);
+        sizes.record(batch.len() as f64);
+        let (enqueuer, trouble) = (enqueuer.clone(), trouble.clone());
+        tokio::spawn(async move {
+            write(&enqueuer, batch, &trouble).await;
+            drop(slot);
+        });
+    }
+    // Wait for the batches that are still out.
+    drop(slots.acquire_many(batches as u32).await);
+}
+
+/// The first jobs that fit into one batch.
+fn take_batch(jobs: &mut Vec<Job>) -> Vec<Job> {
+    let mut bytes = 0;
+    let fits = jobs.iter().take_while(|job| {
+        bytes += job.entry.envelope.len();
+        bytes <= BATCH_BYTES
+    });
+    let n = fits.count().max(1);
+    if n == jobs.len() { std::mem::replace(jobs, Vec::with_capacity(BATCH)) } else { jobs.drain(..n).collect() }
+}
+
+async fn write(enqueuer: &Enqueuer, batch: Vec<Job>, trouble: &Notify) {
+    let (entries, waiters): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|job| (job.entry, (job.answer, job._budget))).unzip();
+    let results = enqueuer.enqueue(&entries).await;
+    if let Some(Err(error @ EnqueueError::Queue(_))) = results.iter().find(|result| result.is_err()) {
+        tracing::warn!(%error, messages = entries.len(), "a batch was not written, or it is not known whether it was");
+        trouble.notify_one();
+    }
+    for ((answer, _budget), result) in waiters.into_iter().zip(results) {
+        drop(answer.send(result));
+    }
+}

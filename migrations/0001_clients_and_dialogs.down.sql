@@ -1,0 +1,2 @@
+DROP TABLE dialogs;
+DROP TABLE clients;

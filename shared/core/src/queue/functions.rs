@@ -1,0 +1,43 @@
+use sha2::{Digest as _, Sha256};
+
+/// The functions, in the order in which they are put together.
+const PARTS: [&str; 15] = [
+    include_str!("functions/prelude.lua"),
+    include_str!("functions/ensure.lua"),
+    include_str!("functions/enqueue.lua"),
+    include_str!("functions/sweep.lua"),
+    include_str!("functions/beat.lua"),
+    include_str!("functions/settle.lua"),
+    include_str!("functions/move.lua"),
+    include_str!("functions/due.lua"),
+    include_str!("functions/reap.lua"),
+    include_str!("functions/condemn.lua"),
+    include_str!("functions/leave.lua"),
+    include_str!("functions/replay.lua"),
+    include_str!("functions/purge.lua"),
+    include_str!("functions/amend.lua"),
+    include_str!("functions/import.lua"),
+];
+
+/// Reads only.
+const BALANCE: &str = include_str!("functions/balance.lua");
+
+/// The library of Redis functions, named by its content: builds with other functions live beside each other.
+pub(super) struct Library {
+    pub(super) name: String,
+    pub(super) source: String,
+}
+
+impl Library {
+    pub(super) fn new() -> Self {
+        let body = PARTS.iter().chain([&BALANCE]).copied().collect::<Vec<_>>().join("\n");
+        let name = format!("weir_{}", hex::encode(&Sha256::digest(body.as_bytes())[..4]));
+        let source = format!("#!lua name={name}\nlocal LIBRARY = '{name}'\n{body}");
+        Self { name, source }
+    }
+
+    /// The full name of a function.
+    pub(super) fn function(&self, name: &str) -> String {
+        format!("{}_{name}", self.name)
+    }
+}

@@ -1,0 +1,99 @@
+-- enqueue: dedupe and append a batch to one partition.
+--
+-- KEYS  1 ingest stream · 2 count · 3 seen:meta · then two per item: the id's bucket in this epoch, its bucket in the
+--       epoch before
+-- ARGV  1 epoch the caller believes in · 2 entries the stream may hold · 3 window in ms · 4 ids an epoch may hold ·
+--       5 '1' when a duplicate has to write too (level replica) · 6 entry version · then three per item: digest
+--       (16 bytes), fingerprint (7 bytes), envelope
+-- gives {'OK', blob, text}: 17 bytes per item, 'N' new | 'D' known | 'E' error, then ms (6) seq (3) fingerprint (7) of
+--       the first message; text is the first error's text or ''
+--       {'EPOCH', epoch, buckets, epoch before, its buckets}: nothing was written, ask again with these
+--       {'FULL', length}: nothing was written
+--
+-- The order is what matters: XADD first, then the dedupe field. The other way round an error in between would answer
+-- every retry with "duplicate" for a message that never existed.
+
+local IDS_PER_BUCKET = 60
+local FULL_BUCKET = 110
+local FIRST_BUCKETS = 4096
+
+local function epoch_reply(meta)
+  return {'EPOCH', meta.epoch, meta.buckets, meta.before, meta.before_buckets}
+end
+
+-- Starts a new epoch when there is none, when its time is over or when it holds as many ids as it may.
+local function turn_epoch(key, window, cap)
+  local m = redis.call('HMGET', key, 'epoch', 'buckets', 'before', 'before_buckets', 'count', 'started', 'sweep')
+  local meta = {epoch = m[1], buckets = m[2], before = m[3], before_buckets = m[4]}
+  local now = now_ms()
+  local count, started = tonumber(m[5] or 0), tonumber(m[6] or 0)
+  if m[1] then
+    local limit = math.min(cap, tonumber(m[2]) * FULL_BUCKET)
+    if (now - started < window and count < limit) or m[7] then return meta end
+  end
+  local buckets = FIRST_BUCKETS
+  if m[1] then
+    local expected = math.min(cap, count * window / math.max(now - started, 1))
+    buckets = math.max(64, math.ceil(expected / IDS_PER_BUCKET))
+  end
+  local epoch = math.floor(now / 1000)
+  if m[1] then epoch = math.max(epoch, tonumber(m[1]) + 1) end
+  local next_meta = {
+    epoch = string.format('%.0f', epoch), buckets = string.format('%.0f', buckets),
+    before = m[1] or '0', before_buckets = m[2] or '0',
+  }
+  redis.call('HSET', key, 'epoch', next_meta.epoch, 'buckets', next_meta.buckets, 'before', next_meta.before,
+    'before_buckets', next_meta.before_buckets, 'count', 0, 'started', string.format('%.0f', now),
+    'before_started', m[6] or string.format('%.0f', now))
+  if m[3] and m[3] ~= '0' then redis.call('HSET', key, 'sweep', m[3], 'sweep_buckets', m[4]) end
+  return next_meta
+end
+
+local function pack_value(id, fingerprint)
+  local ms, seq = split_id(id)
+  return struct.pack('>I6I3', ms, seq) .. fingerprint
+end
+
+register('enqueue', {}, function(keys, args)
+  local bad = wrong_type(keys[1], 'stream') or wrong_type(keys[2], 'hash') or wrong_type(keys[3], 'hash')
+  if bad then return bad end
+  local length = redis.call('XLEN', keys[1])
+  if length >= tonumber(args[2]) then return {'FULL', length} end
+  local meta = turn_epoch(keys[3], tonumber(args[3]), tonumber(args[4]))
+  if meta.epoch ~= args[1] then return epoch_reply(meta) end
+
+  local version, two_epochs = args[6], meta.before ~= '0'
+  local out, fresh, known, text = {}, 0, false, ''
+  local k, a = 4, 7
+  for i = 1, (#keys - 3) / 2 do
+    local digest, fingerprint = args[a], args[a + 1]
+    local seen = redis.pcall('HGET', keys[k], digest)
+    if not seen and two_epochs then seen = redis.pcall('HGET', keys[k + 1], digest) end
+    if type(seen) == 'table' then
+      text = seen.err
+      out[i] = 'E' .. string.rep('\0', 16)
+    elseif seen then
+      known = true
+      out[i] = 'D' .. seen
+    else
+      local id = redis.pcall('XADD', keys[1], '*', 'v', version, 'e', args[a + 2])
+      if type(id) == 'table' then
+        text = id.err
+        out[i] = 'E' .. string.rep('\0', 16)
+      else
+        local value = pack_value(id, fingerprint)
+        redis.pcall('HSET', keys[k], digest, value)
+        fresh = fresh + 1
+        out[i] = 'N' .. value
+      end
+    end
+    k, a = k + 2, a + 3
+  end
+  if fresh > 0 then
+    redis.call('HINCRBY', keys[2], 'accepted', fresh)
+    redis.call('HINCRBY', keys[3], 'count', fresh)
+  elseif known and args[5] == '1' then
+    redis.call('HINCRBY', keys[3], 'count', 0)
+  end
+  return {'OK', table.concat(out), text}
+end)

@@ -1,0 +1,76 @@
+//! Every Redis key of the queue, with its type, who writes it and who reads it.
+//!
+//! The hash tag `{p}` keeps the keys of one partition in one slot of a Redis Cluster.
+
+/// hash · written once by the first role that starts · read by every role: schema version, number of partitions.
+pub const META: &str = "weir:meta";
+
+/// The keys of one partition.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Number of the partition.
+    pub partition: u16,
+    /// stream · `enqueue` · workers, group `workers`: accepted, not stored yet.
+    pub ingest: String,
+    /// stream · `due`, `leave`, `replay` · workers, same group: retries whose time has come.
+    pub retry: String,
+    /// stream · `reap`, `leave` · workers, same group: entries of a worker that died, read one at a time.
+    pub suspect: String,
+    /// stream · `move` · operators: entries of an unknown version.
+    pub parked: String,
+    /// stream · `move`, `import`, `amend` · operators: dead letters.
+    pub dead: String,
+    /// zset, score = due time in ms · `move` · `due`: retries that wait.
+    pub due: String,
+    /// hash, member of `due` -> entry · `move` · `due`.
+    pub due_body: String,
+    /// hash · `enqueue`, `sweep` · `enqueue`, `balance`: epoch, buckets, count of the dedupe memory.
+    pub seen_meta: String,
+    /// zset, consumer -> end of its lease in ms, negative when condemned · `beat`, `reap`, `leave` · all worker functions.
+    pub alive: String,
+    /// hash · all functions that move entries · `balance`: accepted, imported, stored, duplicate, dead, purged, lost
+    /// (which balance), dead_total and retried (which only grow).
+    pub count: String,
+    /// stream · `replay`, `purge`, `amend`, `import` · operators: who did what, when and why.
+    pub audit: String,
+}
+
+impl Keys {
+    /// The keys of a partition.
+    pub fn new(partition: u16) -> Self {
+        let key = |name: &str| format!("weir:{{{partition}}}:{name}");
+        Self {
+            partition,
+            ingest: key("ingest"),
+            retry: key("retry"),
+            suspect: key("suspect"),
+            parked: key("parked"),
+            dead: key("dead"),
+            due: key("due"),
+            due_body: key("due:body"),
+            seen_meta: key("seen:meta"),
+            alive: key("alive"),
+            count: key("count"),
+            audit: key("audit"),
+        }
+    }
+
+    /// hash, digest of (source, id) -> first entry and fingerprint · `enqueue`, `sweep` · `enqueue`, operators: one
+    /// bucket of one epoch of the dedupe memory.
+    pub fn seen(&self, epoch: u64, bucket: u32) -> String {
+        format!("weir:{{{}}}:seen:{epoch}:{bucket}", self.partition)
+    }
+}
+
+/// hash with a time to live · the worker itself · operators: host, pid, version, lanes, in flight, rate.
+pub fn worker(name: &str) -> String {
+    format!("weir:worker:{name}")
+}
+
+/// All keys of [`worker`].
+pub const WORKERS: &str = "weir:worker:*";
+
+/// hash · `weir fleet scale` · that host's supervisor: the wanted number of workers, or `auto`.
+pub fn fleet(host: &str) -> String {
+    format!("weir:fleet:{host}")
+}

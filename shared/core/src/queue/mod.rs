@@ -1,0 +1,230 @@
+//! The queue protocol: streams, dedupe memory and counters of one Redis, changed only by the functions in
+//! `functions/*.lua`.
+//!
+//! Writers use [`enqueue::Enqueuer`], workers [`consume`] and [`lease`], operators [`letters`], everybody [`balance`].
+//! The states of an entry:
+//!
+//! ```text
+//!                         settle
+//!   enqueue -> ingest ------------------------------> row (stored or duplicate)
+//!                 |  \                                 ^
+//!                 |   \ move        due        settle  |
+//!                 |    +------> due ----> retry -------+
+//!                 | reap                 ^  |   |      |
+//!                 +--------> suspect ----|--+---|------+     suspect: one at a time
+//!                              |  move   |      | move
+//!                              +---------|------+-----> parked (unknown version)
+//!                              +---------|------+-----> dead  --purge--> gone
+//!                                        +---------------+
+//!                                             replay
+//! ```
+
+pub mod keys;
+
+mod error;
+mod functions;
+mod link;
+
+pub mod balance;
+pub mod consume;
+pub mod enqueue;
+pub mod lease;
+pub mod letters;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::QueueError;
+pub use link::Link;
+use redis::{Cmd, Value};
+
+use crate::secret::SecretUrl;
+use functions::Library;
+use keys::Keys;
+
+/// The consumer group of every stream that workers read.
+pub const GROUP: &str = "workers";
+
+/// Version of the layout of keys; a role that expects another one refuses to start.
+const SCHEMA: &str = "1";
+
+/// How long a command other than a batch may take before its connection is given up.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A queue on one Redis primary. Cheap to clone; clones share the connection.
+#[derive(Clone)]
+pub struct Queue {
+    link: Arc<Link>,
+    library: Arc<Library>,
+    keys: Arc<[Keys]>,
+}
+
+impl Queue {
+    /// A queue of `partitions` partitions on the server at `url`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn new(url: &SecretUrl, partitions: u16) -> Result<Self, QueueError> {
+        let link = Link::new(url, COMMAND_TIMEOUT)?;
+        let keys = (0..partitions).map(Keys::new).collect();
+        Ok(Self { link: Arc::new(link), library: Arc::new(Library::new()), keys })
+    }
+
+    /// The same queue over a connection of its own with another response timeout: for batches, and for blocked reads.
+    pub fn on_own_link(&self, timeout: Duration) -> Self {
+        Self { link: Arc::new(self.link.another(timeout)), ..self.clone() }
+    }
+
+    /// Number of partitions.
+    pub fn partitions(&self) -> u16 {
+        self.keys.len() as u16
+    }
+
+    /// The keys of a partition, `0..partitions`.
+    pub fn keys(&self, partition: u16) -> &Keys {
+        &self.keys[usize::from(partition)]
+    }
+
+    /// The connection.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Makes sure that the queue of this Redis is ours and complete: layout and number of partitions agree, functions
+    /// are loaded, groups exist. Gives how many groups had to be made.
+    ///
+    /// # Errors
+    /// [`QueueError::Deployment`] when the data set has another layout or number of partitions.
+    pub async fn prepare(&self) -> Result<u64, QueueError> {
+        self.check_meta("schema", SCHEMA).await?;
+        self.check_meta("partitions", &self.partitions().to_string()).await?;
+        let mut made = 0;
+        for keys in self.keys.iter() {
+            made += self.call::<u64>("ensure", &[&keys.ingest, &keys.retry, &keys.suspect], &[]).await?;
+        }
+        Ok(made)
+    }
+
+    async fn check_meta(&self, field: &str, ours: &str) -> Result<(), QueueError> {
+        self.command::<i64>(redis::cmd("HSETNX").arg(keys::META).arg(field).arg(ours)).await?;
+        let theirs: String = self.command(redis::cmd("HGET").arg(keys::META).arg(field)).await?;
+        if theirs == ours {
+            return Ok(());
+        }
+        Err(QueueError::Deployment(format!(
+            "this Redis holds a queue with {field} {theirs}, but {field} {ours} is configured; use the same value, or \
+             another Redis"
+        )))
+    }
+
+    /// Runs one command.
+    ///
+    /// # Errors
+    /// See [`QueueError`]; after [`QueueError::Unknown`] the connection is made anew.
+    pub async fn command<T: redis::FromRedisValue>(&self, cmd: &Cmd) -> Result<T, QueueError> {
+        self.link.command(cmd).await
+    }
+
+    /// Calls a function of the library; loads the library first when the server does not have it (any more).
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn call<T: redis::FromRedisValue>(
+        &self,
+        function: &str,
+        keys: &[&str],
+        args: &[Arg<'_>],
+    ) -> Result<T, QueueError> {
+        let mut cmd = self.fcall(function, keys.len());
+        for key in keys {
+            cmd.arg(key);
+        }
+        for arg in args {
+            arg.push(&mut cmd);
+        }
+        match self.link.command::<Value>(&cmd).await {
+            Err(error) if error.is_missing_function() => {
+                self.load().await?;
+                self.link.command(&cmd).await
+            }
+            Err(error) => Err(error),
+            Ok(value) => T::from_redis_value(value).map_err(|error| QueueError::reply(&error)),
+        }
+    }
+
+    /// The beginning of an `FCALL` with `keys` keys to follow.
+    fn fcall(&self, function: &str, keys: usize) -> Cmd {
+        let mut cmd = redis::cmd("FCALL");
+        cmd.arg(self.library.function(function)).arg(keys);
+        cmd
+    }
+
+    /// Loads the function library; harmless when it is there.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn load(&self) -> Result<(), QueueError> {
+        match self.command::<Value>(redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.source)).await {
+            Err(QueueError::Refused { text, .. }) if text.contains("already exists") => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                tracing::info!(library = self.library.name, "loaded the function library");
+                Ok(())
+            }
+        }
+    }
+
+    /// Name of the function library of this build; other builds use others beside it.
+    pub fn library(&self) -> &str {
+        &self.library.name
+    }
+}
+
+/// An argument of a function.
+#[derive(Debug, Clone, Copy)]
+pub enum Arg<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Bytes of any kind.
+    Bytes(&'a [u8]),
+    /// A whole number.
+    Number(u64),
+}
+
+impl Arg<'_> {
+    fn push(&self, cmd: &mut Cmd) {
+        match self {
+            Arg::Text(text) => cmd.arg(text),
+            Arg::Bytes(bytes) => cmd.arg(bytes),
+            Arg::Number(number) => cmd.arg(number),
+        };
+    }
+}
+
+/// The first element of a function's reply, which says what follows.
+fn head(reply: &[Value]) -> &[u8] {
+    match reply.first() {
+        Some(Value::BulkString(bytes)) => bytes,
+        _ => b"",
+    }
+}
+
+/// Element `at` of a reply as a number; 0 when it is none.
+fn number(reply: &[Value], at: usize) -> u64 {
+    match reply.get(at) {
+        Some(Value::Int(number)) => u64::try_from(*number).unwrap_or_default(),
+        Some(Value::BulkString(bytes)) => {
+            std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
+        }
+        _ => 0,
+    }
+}
+
+/// Element `at` of a reply as text; empty when it is none.
+fn text(reply: &[Value], at: usize) -> String {
+    match reply.get(at) {
+        Some(Value::BulkString(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}

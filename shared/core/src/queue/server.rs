@@ -1,0 +1,146 @@
+//! What the Redis server promises: checked against the durability that we promise to senders.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Queue, QueueError};
+
+/// What a 2xx means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// In the memory of Redis.
+    Memory,
+    /// On disk, fsynced.
+    Disk,
+    /// On disk and received by a replica.
+    Replica,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Durability::Memory => "memory",
+            Durability::Disk => "disk",
+            Durability::Replica => "replica",
+        })
+    }
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Durability::Memory),
+            "disk" => Ok(Durability::Disk),
+            "replica" => Ok(Durability::Replica),
+            _ => Err("is none of memory, disk, replica".into()),
+        }
+    }
+}
+
+/// Settings and state of a Redis server.
+#[derive(Debug, Clone, Default)]
+pub struct ServerState {
+    config: HashMap<String, String>,
+    info: HashMap<String, String>,
+}
+
+const SETTINGS: [&str; 5] = ["appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy", "maxmemory"];
+
+impl Queue {
+    /// Reads what the server promises.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn server_state(&self) -> Result<ServerState, QueueError> {
+        let mut ask = redis::cmd("CONFIG");
+        ask.arg("GET").arg(&SETTINGS);
+        let config = self.command(&ask).await?;
+        let text: String = self.command(redis::cmd("INFO").arg("everything")).await?;
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        let info = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+        Ok(ServerState { config, info })
+    }
+}
+
+impl ServerState {
+    fn setting(&self, name: &str) -> &str {
+        self.config.get(name).map_or("", String::as_str)
+    }
+
+    /// One value of `INFO`, empty when the server does not give it.
+    pub fn info(&self, name: &str) -> &str {
+        self.info.get(name).map_or("", String::as_str)
+    }
+
+    fn info_number(&self, name: &str) -> u64 {
+        self.info(name).parse().unwrap_or_default()
+    }
+
+    /// Bytes in use.
+    pub fn used_memory(&self) -> u64 {
+        self.info_number("used_memory")
+    }
+
+    /// Bytes that may be used: `maxmemory`, or what the machine has.
+    pub fn memory_limit(&self) -> u64 {
+        match self.setting("maxmemory").parse() {
+            Ok(limit) if limit > 0 => limit,
+            _ => self.info_number("total_system_memory"),
+        }
+    }
+
+    /// The AOF is on but its first rewrite has not ended: a kill now would lose what was acknowledged.
+    fn is_first_rewrite_open(&self) -> bool {
+        let rewriting = self.info("aof_rewrite_in_progress") == "1" || self.info("aof_rewrite_scheduled") == "1";
+        rewriting && self.info("aof_base_size") == "0"
+    }
+
+    /// Why this server is weaker than `wanted` promises; empty when it keeps the promise. Each text says what to set.
+    pub fn weaknesses(&self, wanted: Durability, replicas: u32) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let mut need = |holds: bool, reason: String| {
+            if !holds {
+                reasons.push(reason);
+            }
+        };
+        let policy = self.setting("maxmemory-policy");
+        need(
+            policy == "noeviction",
+            format!("maxmemory-policy is {policy}: a queue must not be evicted; set noeviction"),
+        );
+        need(
+            self.info("role") == "master",
+            format!("the server is a {}: give the address of the primary", self.info("role")),
+        );
+        if wanted != Durability::Memory {
+            need(self.setting("appendonly") == "yes", "appendonly is no: nothing would be on disk; set yes".into());
+            let fsync = self.setting("appendfsync");
+            need(
+                fsync == "always",
+                format!("appendfsync is {fsync}: an acknowledged message could be lost; set always"),
+            );
+            let paused = self.setting("no-appendfsync-on-rewrite");
+            need(paused == "no", "no-appendfsync-on-rewrite is yes: it suspends appendfsync always; set no".into());
+            need(
+                !self.is_first_rewrite_open(),
+                "the append-only file is being written for the first time: wait".into(),
+            );
+            let write = self.info("aof_last_write_status");
+            need(
+                matches!(write, "ok" | ""),
+                format!("aof_last_write_status is {write}: see the log of Redis, most likely the disk is full"),
+            );
+        }
+        if wanted == Durability::Replica {
+            let have = self.info_number("connected_slaves");
+            need(have >= u64::from(replicas), format!("{have} of {replicas} replicas are connected"));
+        }
+        reasons
+    }
+}

@@ -1,0 +1,108 @@
+//! Logs and metrics of one process.
+
+use std::io::IsTerminal as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Reader, Setting, from_str};
+use crate::shutdown::Shutdown;
+
+/// How a process logs. Logs go to standard error.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// `json`, `pretty`, or `auto`: pretty on a terminal. Default `auto`.
+    pub format: LogFormat,
+    /// Filter in the form of `RUST_LOG`. Default `info`.
+    pub filter: String,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            _ => Err("is none of auto, json, pretty".into()),
+        }
+    }
+}
+
+impl Setting for LogFormat {
+    fn read(text: &str) -> Result<Self, String> {
+        from_str(text)
+    }
+}
+
+impl LogConfig {
+    /// Reads the settings `log.*`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let filter = reader.get("log.filter", &["WEIR_LOG", "RUST_LOG"], "info".to_owned());
+        if EnvFilter::try_new(&filter).is_err() {
+            reader.mistake("log.filter: is no filter such as info or weir_worker=debug,info");
+        }
+        Self { format: reader.get("log.format", &[], LogFormat::Auto), filter }
+    }
+
+    /// Starts logging. Only the first call in a process has an effect.
+    pub fn start(&self) {
+        let filter = EnvFilter::try_new(&self.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let terminal = std::io::stderr().is_terminal();
+        let json = self.format == LogFormat::Json || (self.format == LogFormat::Auto && !terminal);
+        let started =
+            if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(terminal).try_init() };
+        if started.is_err() {
+            tracing::debug!("logging was started before");
+        }
+    }
+}
+
+/// Upper ends of latency buckets in seconds: 0.25 ms to two minutes.
+const SECONDS: [f64; 18] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0,
+    120.0,
+];
+
+/// Upper ends of batch size buckets.
+const SIZES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1000.0];
+
+/// Starts the metrics of this process; every series carries the label `process`.
+///
+/// Only the first call in a process installs the recorder; a later one gives a handle that stays empty (tests that run
+/// several roles in one process).
+pub fn start_metrics(process: &str, shutdown: &Shutdown) -> PrometheusHandle {
+    let builder = PrometheusBuilder::new()
+        .add_global_label("process", process)
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_size".into()), &SIZES))
+        .expect("the buckets are not empty");
+    let recorder = builder.build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::debug!("metrics were started before");
+    }
+    let (upkeep, stop) = (handle.clone(), shutdown.clone());
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            upkeep.run_upkeep();
+        }
+    });
+    handle
+}

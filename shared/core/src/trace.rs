@@ -1,0 +1,96 @@
+//! One trace id from the request to the row: W3C `traceparent`, carried in the stream entry.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Trace id and span id of one request, as in `00-<32 hex>-<16 hex>-01`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    /// Names the whole journey; never zero.
+    pub trace_id: u128,
+    /// Names the caller's step; never zero.
+    pub span_id: u64,
+    /// The sampled flag.
+    pub sampled: bool,
+}
+
+impl TraceParent {
+    /// A journey that begins here.
+    pub fn random() -> Self {
+        Self { trace_id: rand::random::<u128>().max(1), span_id: rand::random::<u64>().max(1), sampled: true }
+    }
+
+    /// A new step of the same journey.
+    pub fn child(self) -> Self {
+        Self { span_id: rand::random::<u64>().max(1), ..self }
+    }
+
+    /// The trace id as logs show it: 32 hex digits.
+    pub fn trace(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+/// The text is no `traceparent`.
+#[derive(Debug, thiserror::Error)]
+#[error("not a traceparent")]
+pub struct NoTraceParent;
+
+fn lower_hex(text: &str, len: usize) -> Result<&str, NoTraceParent> {
+    let good = text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if good { Ok(text) } else { Err(NoTraceParent) }
+}
+
+impl FromStr for TraceParent {
+    type Err = NoTraceParent;
+
+    /// Reads version 00, and the known part of later versions, as the standard asks.
+    fn from_str(text: &str) -> Result<Self, NoTraceParent> {
+        let mut parts = text.split('-');
+        let mut next = |len| lower_hex(parts.next().unwrap_or_default(), len);
+        let version = next(2)?;
+        let trace_id = u128::from_str_radix(next(32)?, 16).map_err(|_| NoTraceParent)?;
+        let span_id = u64::from_str_radix(next(16)?, 16).map_err(|_| NoTraceParent)?;
+        let flags = u8::from_str_radix(next(2)?, 16).map_err(|_| NoTraceParent)?;
+        let overlong = version == "00" && parts.next().is_some();
+        if version == "ff" || trace_id == 0 || span_id == 0 || overlong {
+            return Err(NoTraceParent);
+        }
+        Ok(Self { trace_id, span_id, sampled: flags & 1 == 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_it_is_written() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(text.parse::<TraceParent>().unwrap().to_string(), text);
+        let random = TraceParent::random();
+        assert_eq!(random.to_string().parse::<TraceParent>().unwrap(), random);
+    }
+
+    #[test]
+    fn rubbish_is_no_traceparent() {
+        for text in [
+            "",
+            "00",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(text.parse::<TraceParent>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Real servers, folders that go away, and faults on purpose, for tests and benches.
+//!
+//! Everything here panics with a reason where other code would return an error. Whatever a test starts is gone soon
+//! after its process has ended, even if that was killed by SIGKILL.
+
+mod cleaner;
+mod proxy;
+mod scratch;
+mod servers;
+mod wait;
+
+pub use proxy::{Direction, FaultProxy, Faults};
+pub use scratch::{Scratch, scratch};
+pub use servers::{
+    SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_with, unique_name,
+};
+pub use wait::eventually;

@@ -1,0 +1,36 @@
+//! What Weir's processes agree on through PostgreSQL: all SQL of the product, and nothing but SQL and its types.
+//!
+//! A message comes here once it has left the queue. A worker [opens](Store::connect_lazy) the store from its
+//! [`StoreOptions`] and hands over batches of [`NewMessage`]; [`Store::persist`] makes each batch one transaction (keys,
+//! then clients and dialogs that the [`DialogCache`] does not know, then messages, then the clients that changed) and
+//! answers with one [`Fate`] per message. A failure is a [`StoreError`] whose [`Class`] says whose fault it is. The
+//! schema is made by `migrations/`, never silently: [`Store::migrate_up`], [`Store::ensure_partitions`]. Operators look
+//! things up with [`Store::find_message`].
+
+mod options;
+mod store;
+
+mod cache;
+mod message;
+mod persist;
+
+mod class;
+mod error;
+mod scrub;
+
+mod migrate;
+mod partitions;
+
+mod lookup;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use cache::{DialogCache, DialogKey, KnownDialog};
+pub use class::Class;
+pub use error::StoreError;
+pub use lookup::StoredMessage;
+pub use message::{Fate, NewMessage, Place};
+pub use migrate::MigrationStatus;
+pub use options::StoreOptions;
+pub use store::Store;

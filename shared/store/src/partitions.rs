@@ -1,0 +1,17 @@
+//! Months of `messages`, made before anybody needs them.
+
+use crate::{Store, StoreError};
+
+impl Store {
+    /// Makes the months that are missing, up to `months_ahead` after the present one, and returns their names. Safe to
+    /// call from many processes and while messages are stored: it neither waits for writers nor makes them wait. It
+    /// fails with [`Class::Dependency`](crate::Class::Dependency) if another schema change is under way for longer than
+    /// the lock timeout.
+    pub async fn ensure_partitions(&self, months_ahead: u16) -> Result<Vec<String>, StoreError> {
+        let made = sqlx::query_scalar!(
+            r#"SELECT made AS "made!" FROM weir_ensure_message_partitions($1) AS made"#,
+            i32::from(months_ahead)
+        );
+        Ok(made.fetch_all(&self.pool).await?)
+    }
+}

@@ -1,0 +1,77 @@
+//! A batch of messages becomes rows, in one transaction.
+//!
+//! No two of these transactions can deadlock: all of them lock in the same order. Keys (sorted), new clients (sorted by
+//! source and external id), new dialogs (sorted by client and external id), and at last the clients that change (sorted
+//! by id, with a lock that the foreign key of dialogs does not wait for).
+
+mod clients;
+mod keys;
+mod messages;
+mod people;
+
+use std::time::Duration;
+
+use crate::{DialogCache, Fate, NewMessage, Store, StoreError};
+
+use people::People;
+
+/// A message that no transaction has stored before, with the id that its key was given.
+struct Fresh<'a> {
+    message: &'a NewMessage,
+    id: i64,
+}
+
+impl Store {
+    /// Stores a batch in one transaction and tells what became of each message, in the batch's order. All or nothing:
+    /// after an error no message is stored, with one exception that the error's text names (no answer to COMMIT: then
+    /// the next try answers [`Fate::AlreadyStored`]).
+    ///
+    /// A key may come twice in a batch: the first one is stored and the others are judged against it. `cache` must
+    /// belong to this database; it learns ids only after COMMIT.
+    pub async fn persist(&self, cache: &DialogCache, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.persist_in_time(cache, batch).await {
+            Err(error) if error.is_foreign_key() => {
+                // A client that is remembered was deleted.
+                cache.forget(batch);
+                self.persist_in_time(cache, batch).await
+            }
+            result => result,
+        }
+    }
+
+    async fn persist_in_time(&self, cache: &DialogCache, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
+        let deadline: Duration = self.deadline();
+        tokio::time::timeout(deadline, self.persist_once(cache, batch))
+            .await
+            .unwrap_or_else(|_| Err(StoreError::no_answer(deadline)))
+    }
+
+    async fn persist_once(&self, cache: &DialogCache, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let fates = keys::claim(&mut transaction, batch).await?;
+        let fresh = fresh(batch, &fates);
+        let mut people = People::of(&fresh, cache);
+        if !fresh.is_empty() {
+            people.resolve(&mut transaction).await?;
+            messages::insert(&mut transaction, &fresh, &people).await?;
+            clients::touch(&mut transaction, people.clients_mut()).await?;
+        }
+        transaction.commit().await?;
+        people.remember_in(cache);
+        Ok(fates)
+    }
+}
+
+/// The messages to insert, in the order of their ids.
+fn fresh<'a>(batch: &'a [NewMessage], fates: &[Fate]) -> Vec<Fresh<'a>> {
+    let stored = |(message, fate): (&'a NewMessage, &Fate)| match *fate {
+        Fate::Stored { message_id } => Some(Fresh { message, id: message_id }),
+        Fate::AlreadyStored { .. } | Fate::Duplicate { .. } | Fate::Conflict { .. } => None,
+    };
+    let mut fresh: Vec<_> = batch.iter().zip(fates).filter_map(stored).collect();
+    fresh.sort_unstable_by_key(|fresh| fresh.id);
+    fresh
+}

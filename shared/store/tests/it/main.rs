@@ -1,0 +1,12 @@
+//! The store against a real PostgreSQL: what a batch becomes, what it costs, and what may happen at the same time.
+
+mod support;
+
+mod batches;
+mod cache;
+mod clients;
+mod concurrency;
+mod failures;
+mod lookups;
+mod migrations;
+mod partitions;
