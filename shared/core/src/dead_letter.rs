@@ -13,8 +13,16 @@ pub mod class {
     pub const CRASH: &str = "crash";
     /// The entry is no message: it cannot be decoded.
     pub const DECODE: &str = "decode";
-    /// The store refuses the message's data.
-    pub const MESSAGE: &str = "message";
+    /// PostgreSQL cannot hold the message's data.
+    pub const DATA: &str = "data";
+    /// The message breaks a constraint of the schema.
+    pub const CONSTRAINT: &str = "constraint";
+    /// The message's statement took too long again and again while others passed.
+    pub const TIMEOUT: &str = "timeout";
+    /// A bug of ours showed with this message.
+    pub const INTERNAL: &str = "internal";
+    /// The entry has a version that this build does not know (parked, not dead).
+    pub const VERSION: &str = "version";
 }
 
 /// One entry of a `dead` or `parked` stream.

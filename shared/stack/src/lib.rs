@@ -18,6 +18,7 @@
 //!
 //! Linux only: it relies on `/proc`, pidfds and `setpriv` (util-linux).
 
+mod erase;
 mod error;
 mod folder;
 mod log;
@@ -32,6 +33,7 @@ mod redis;
 
 pub mod testing;
 
+pub use erase::erase;
 pub use error::StackError;
 pub use log::tail;
 pub use port::free_port;

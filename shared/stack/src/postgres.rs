@@ -20,7 +20,7 @@ use crate::log::RunLog;
 use crate::{Process, Result, StackError, free_port};
 pub(crate) use account::Account;
 use cluster::Cluster;
-pub(crate) use home::is_reachable;
+pub(crate) use home::{elsewhere_of, is_reachable};
 use status::Status;
 
 const SERVER: &str = "postgres";

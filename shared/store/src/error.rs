@@ -44,10 +44,9 @@ impl StoreError {
     }
 
     pub(crate) fn no_answer(after: Duration) -> Self {
-        let seconds = after.as_secs();
         Self::new(
             Class::Dependency,
-            format!("no answer from postgresql within {seconds} s; whether the batch is stored is unknown"),
+            format!("no answer from postgresql within {after:?}; whether it did what it was asked is unknown"),
         )
     }
 }

@@ -7,6 +7,7 @@
 //! schema is made by `migrations/`, never silently: [`Store::migrate_up`], [`Store::ensure_partitions`]. Operators look
 //! things up with [`Store::find_message`].
 
+mod lease;
 mod options;
 mod store;
 

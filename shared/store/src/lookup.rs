@@ -57,7 +57,8 @@ impl Store {
             "#,
             key
         );
-        Ok(row.fetch_optional(&self.pool).await?.map(|row| StoredMessage {
+        let row = self.on_connection(async |connection| Ok(row.fetch_optional(connection).await?)).await?;
+        Ok(row.map(|row| StoredMessage {
             key,
             place: Place { partition: row.partition, ms: row.entry_ms, seq: row.entry_seq },
             send_at: row.send_at,
@@ -83,12 +84,13 @@ impl Store {
             place.seq,
             place.partition
         );
-        Ok(key.fetch_optional(&self.pool).await?)
+        self.on_connection(async |connection| Ok(key.fetch_optional(connection).await?)).await
     }
 
     /// Which of the keys are stored.
     pub async fn find_keys(&self, keys: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
         let found = sqlx::query_scalar!("SELECT id FROM event_keys WHERE id = ANY($1)", keys);
-        Ok(found.fetch_all(&self.pool).await?.into_iter().collect())
+        let found = self.on_connection(async |connection| Ok(found.fetch_all(connection).await?)).await?;
+        Ok(found.into_iter().collect())
     }
 }

@@ -56,8 +56,7 @@ impl Store {
 
     /// All migrations of this binary, oldest first.
     pub async fn migration_status(&self) -> Result<Vec<MigrationStatus>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let applied = applied(&mut connection).await?;
+        let applied = self.on_connection(applied).await?;
         let when = |version| applied.iter().find(|a| a.version == version).map(|a| a.installed_on);
         let status = MIGRATIONS.iter().filter(|m| m.migration_type.is_up_migration()).map(|m| MigrationStatus {
             version: m.version,
@@ -70,8 +69,7 @@ impl Store {
     /// Whether the database has every migration of this binary, unchanged. It may have newer ones: in a rolling upgrade
     /// the schema goes first.
     pub async fn schema_is_current(&self) -> Result<bool, StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let applied = applied(&mut connection).await?;
+        let applied = self.on_connection(applied).await?;
         Ok(MIGRATIONS
             .iter()
             .filter(|m| m.migration_type.is_up_migration())

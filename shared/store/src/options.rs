@@ -1,11 +1,12 @@
 //! How to reach PostgreSQL.
 
+use std::io::ErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::StoreError;
 
@@ -47,6 +48,7 @@ impl StoreOptions {
     }
 
     pub(crate) fn pool(&self) -> PgPoolOptions {
+        let limit = self.acquire_timeout;
         PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
@@ -55,8 +57,16 @@ impl StoreOptions {
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if meta.idle_for > ASK_AFTER_IDLE {
-                        sqlx::Connection::ping(connection).await?;
+                        connection.ping().await?;
                     }
+                    Ok(true)
+                })
+            })
+            // The pool asks too, but without a limit: a connection that a dead network swallowed would keep its place.
+            .after_release(move |connection, _| {
+                Box::pin(async move {
+                    let answer = tokio::time::timeout(limit, connection.ping()).await;
+                    answer.map_err(|_| sqlx::Error::Io(ErrorKind::TimedOut.into()))??;
                     Ok(true)
                 })
             })

@@ -12,6 +12,6 @@ impl Store {
             r#"SELECT made AS "made!" FROM weir_ensure_message_partitions($1) AS made"#,
             i32::from(months_ahead)
         );
-        Ok(made.fetch_all(&self.pool).await?)
+        self.on_connection(async |connection| Ok(made.fetch_all(connection).await?)).await
     }
 }

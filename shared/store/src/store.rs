@@ -30,7 +30,8 @@ impl Store {
 
     /// Whether PostgreSQL answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&self.pool).await?;
+        let one = sqlx::query_scalar!(r#"SELECT 1 AS "one!""#);
+        self.on_connection(async |connection| Ok(one.fetch_one(connection).await?)).await?;
         Ok(())
     }
 

@@ -55,6 +55,39 @@ async fn run(connection: &mut PgConnection, statement: String) -> Result<(), Sto
     Ok(())
 }
 
+/// One number from the database at `url`.
+///
+/// # Errors
+/// If the server cannot be reached, or the statement fails or gives no number.
+pub async fn number(url: &str, sql: &str) -> Result<i64, StoreError> {
+    let mut connection = connect(url).await?;
+    let number = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(number)
+}
+
+/// The texts of the first column of all rows.
+///
+/// # Errors
+/// If the server cannot be reached, or the statement fails or gives no text.
+pub async fn texts(url: &str, sql: &str) -> Result<Vec<String>, StoreError> {
+    let mut connection = connect(url).await?;
+    let texts = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await?;
+    connection.close().await?;
+    Ok(texts)
+}
+
+/// Runs statements on the database at `url`.
+///
+/// # Errors
+/// If the server cannot be reached, or a statement fails.
+pub async fn execute(url: &str, sql: &str) -> Result<(), StoreError> {
+    let mut connection = connect(url).await?;
+    run(&mut connection, sql.to_owned()).await?;
+    connection.close().await?;
+    Ok(())
+}
+
 impl Store {
     /// The store's own connections: tests look at rows, and hold locks, behind its back.
     pub fn pool(&self) -> &PgPool {

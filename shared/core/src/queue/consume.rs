@@ -218,7 +218,7 @@ impl Queue {
     /// See [`QueueError`].
     pub async fn bring_back_due(&self, partition: u16, limit: u64) -> Result<u64, QueueError> {
         let keys = self.keys(partition);
-        self.call("due", &[&keys.due, &keys.due_body, &keys.retry], &[Arg::Number(limit)]).await
+        self.call("due", &[&keys.due, &keys.due_body, &keys.retry, &keys.count], &[Arg::Number(limit)]).await
     }
 }
 
@@ -233,12 +233,13 @@ fn push_move(values: &mut Vec<Vec<u8>>, entry: &Entry, target: &Target) {
     };
     match target {
         Target::Retry { journey, delay } => {
-            head("due", *delay, 5);
+            head("due", *delay, 6);
             values.extend([
                 entry.version.clone().into_bytes(),
                 journey.encode().into_bytes(),
                 entry.origin.clone().into_bytes(),
                 b"0".to_vec(),
+                entry.replay.clone().into_bytes(),
                 entry.envelope.clone().unwrap_or_default(),
             ]);
         }
@@ -298,6 +299,23 @@ impl Queue {
         Ok(reply.into_iter().map(|(id, fields)| StreamEntry { id, fields }).collect())
     }
 
+    /// Reads up to `count` entries of any stream backwards, newest first, from `to` down to `from`.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn range_back(
+        &self,
+        stream: &str,
+        to: &str,
+        from: &str,
+        count: u64,
+    ) -> Result<Vec<StreamEntry>, QueueError> {
+        let mut cmd = redis::cmd("XREVRANGE");
+        cmd.arg(stream).arg(to).arg(from).arg("COUNT").arg(count);
+        let reply: Vec<(String, HashMap<String, Vec<u8>>)> = self.command(&cmd).await?;
+        Ok(reply.into_iter().map(|(id, fields)| StreamEntry { id, fields }).collect())
+    }
+
     /// How often an entry of a stream is pending, at which consumer and for how long: `(consumer, idle, deliveries)`.
     ///
     /// # Errors
@@ -346,12 +364,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Reads `v`, `a`, `o`, `c` and `e`, one line each but the last.
+    /// Reads `v`, `a`, `o`, `c`, `r` and `e`, one line each but the last.
     fn read(due_ms: u64, body: &[u8]) -> Option<Self> {
-        let mut parts = body.splitn(5, |byte| *byte == b'\n').skip(1);
+        let mut parts = body.splitn(6, |byte| *byte == b'\n').skip(1);
         let journey = Journey::decode(parts.next()?);
         let origin = String::from_utf8_lossy(parts.next()?).into_owned();
-        let envelope = parts.nth(1)?.to_vec();
+        let envelope = parts.nth(2)?.to_vec();
         Some(Self { due_ms, journey, origin, envelope })
     }
 }

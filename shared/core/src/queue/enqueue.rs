@@ -93,9 +93,7 @@ impl Enqueuer {
                 Ok(again) if again.is_empty() => return results,
                 Ok(again) => groups = again,
                 Err(error) => {
-                    for index in groups.iter().flat_map(|(_, indexes)| indexes) {
-                        results[*index] = Err(error.clone().into());
-                    }
+                    refuse(&groups, &mut results, &error.into());
                     return results;
                 }
             }
@@ -128,20 +126,19 @@ impl Enqueuer {
         }
         let mut replies = self.queue.link().pipeline(&mut pipeline).await?;
         let replicated = self.replicated(&mut replies);
-        let mut again = Vec::new();
+        let (mut again, mut missing) = (Vec::new(), Vec::new());
         for ((partition, indexes), reply) in groups.iter().zip(replies) {
             match self.read_reply(*partition, entries, indexes, reply, results) {
-                Reply::Done if !replicated => {
-                    for index in indexes {
-                        results[*index] = Err(QueueError::Unknown("too few replicas answered".into()).into());
-                    }
-                }
+                Reply::Done if !replicated => doubt(indexes, results),
                 Reply::Done => {}
                 Reply::Again => again.push((*partition, indexes.clone())),
-                Reply::Load => {
-                    self.queue.load().await?;
-                    again.push((*partition, indexes.clone()));
-                }
+                Reply::Load => missing.push((*partition, indexes.clone())),
+            }
+        }
+        if !missing.is_empty() {
+            match self.queue.load().await {
+                Ok(()) => again.append(&mut missing),
+                Err(error) => refuse(&missing, results, &error.into()),
             }
         }
         Ok(again)
@@ -257,6 +254,22 @@ enum Reply {
 
 fn never() -> QueueError {
     QueueError::Refused { code: "BUSY".into(), text: "the dedupe memory changes too fast, try again".into() }
+}
+
+/// Gives every entry of `groups` the same result.
+fn refuse(groups: &[(u16, Vec<usize>)], results: &mut [Result<Enqueued, EnqueueError>], error: &EnqueueError) {
+    for index in groups.iter().flat_map(|(_, indexes)| indexes) {
+        results[*index] = Err(error.clone());
+    }
+}
+
+/// Too few replicas have the batch: what was found to be accepted may be lost with this primary.
+fn doubt(indexes: &[usize], results: &mut [Result<Enqueued, EnqueueError>]) {
+    for index in indexes {
+        if results[*index].is_ok() {
+            results[*index] = Err(QueueError::Unknown("too few replicas answered".into()).into());
+        }
+    }
 }
 
 fn read_item(partition: u16, ours: Fingerprint, item: &[u8], reason: &str) -> Result<Enqueued, EnqueueError> {

@@ -29,7 +29,7 @@ pub struct Keys {
     /// zset, consumer -> end of its lease in ms, negative when condemned · `beat`, `reap`, `leave` · all worker functions.
     pub alive: String,
     /// hash · all functions that move entries · `balance`: accepted, imported, stored, duplicate, dead, purged, lost
-    /// (which balance), dead_total and retried (which only grow).
+    /// (which balance), dead_total and retried (which only grow), open_ingest, open_retry, open_suspect (not finished).
     pub count: String,
     /// stream · `replay`, `purge`, `amend`, `import` · operators: who did what, when and why.
     pub audit: String,

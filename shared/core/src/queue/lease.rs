@@ -46,15 +46,17 @@ impl Queue {
 
     /// One step of taking over what a dead worker left; `None` when nobody is dead.
     ///
-    /// Must not be called before the caller has held its own lease for a full term since it (re)connected: after an
-    /// outage of Redis every lease has run out and nobody is dead.
+    /// `all_late` must not be set before the caller has held its own lease for a full term since it (re)connected: after
+    /// an outage of Redis every lease has run out and nobody is dead. Without it only consumers count that were
+    /// declared dead.
     ///
     /// # Errors
     /// [`QueueError::Fenced`] when the caller's lease is lost, else see [`QueueError`].
-    pub async fn reap(&self, partition: u16, consumer: &str) -> Result<Option<Reaped>, QueueError> {
+    pub async fn reap(&self, partition: u16, consumer: &str, all_late: bool) -> Result<Option<Reaped>, QueueError> {
         let keys = self.keys(partition);
         let names = [&*keys.alive, &keys.count, &keys.ingest, &keys.retry, &keys.suspect];
-        let reply: Vec<Value> = self.call("reap", &names, &[Arg::Text(consumer), Arg::Number(STEP)]).await?;
+        let reply: Vec<Value> =
+            self.call("reap", &names, &[Arg::Text(consumer), Arg::Number(STEP), Arg::Number(all_late.into())]).await?;
         match head(&reply) {
             b"FENCED" => Err(QueueError::Fenced),
             b"NONE" => Ok(None),
@@ -73,7 +75,7 @@ impl Queue {
     /// [`QueueError::Fenced`] when the lease is lost already, else see [`QueueError`].
     pub async fn leave(&self, partition: u16, consumer: &str) -> Result<u64, QueueError> {
         let keys = self.keys(partition);
-        let names = [&*keys.alive, &keys.ingest, &keys.retry, &keys.suspect];
+        let names = [&*keys.alive, &keys.ingest, &keys.retry, &keys.suspect, &keys.count];
         let mut handed_back = 0;
         loop {
             let reply: Vec<Value> = self.call("leave", &names, &[Arg::Text(consumer), Arg::Number(STEP)]).await?;
@@ -87,11 +89,12 @@ impl Queue {
         }
     }
 
-    /// Declares a consumer dead whose process is known to have ended, so that nobody waits for its lease to run out.
+    /// Declares a worker dead whose process is known to have ended, so that nobody waits for its leases to run out.
+    /// Gives how many of its consumers had one.
     ///
     /// # Errors
     /// See [`QueueError`].
-    pub async fn declare_dead(&self, partition: u16, consumer: &str) -> Result<(), QueueError> {
-        self.call("condemn", &[&self.keys(partition).alive], &[Arg::Text(consumer)]).await
+    pub async fn declare_dead(&self, partition: u16, worker: &str) -> Result<u64, QueueError> {
+        self.call("condemn", &[&self.keys(partition).alive], &[Arg::Text(worker)]).await
     }
 }

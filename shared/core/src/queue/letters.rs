@@ -56,6 +56,39 @@ impl Queue {
         Ok(entries.into_iter().map(|entry| DeadLetter::from_fields(partition, entry.id, entry.fields)).collect())
     }
 
+    /// Up to `count` letters of a partition, oldest first, from entry id `from` to `to`.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn letters_between(
+        &self,
+        partition: u16,
+        shelf: Shelf,
+        from: &str,
+        to: &str,
+        count: u64,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        let entries = self.range(self.shelf(partition, shelf), from, to, count).await?;
+        Ok(entries.into_iter().map(|entry| DeadLetter::from_fields(partition, entry.id, entry.fields)).collect())
+    }
+
+    /// Up to `count` letters of a partition, newest first, from entry id `to` (`+` for the last, `(id` for the one
+    /// before) down to `from`.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn letters_back(
+        &self,
+        partition: u16,
+        shelf: Shelf,
+        to: &str,
+        from: &str,
+        count: u64,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        let entries = self.range_back(self.shelf(partition, shelf), to, from, count).await?;
+        Ok(entries.into_iter().map(|entry| DeadLetter::from_fields(partition, entry.id, entry.fields)).collect())
+    }
+
     /// Sends letters to the retry stream again. Gives the new entry id of each, `None` for those that were not there
     /// any more. At most a few hundred at once: Redis does nothing else meanwhile.
     ///

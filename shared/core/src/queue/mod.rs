@@ -101,14 +101,23 @@ impl Queue {
         self.check_meta("partitions", &self.partitions().to_string()).await?;
         let mut made = 0;
         for keys in self.keys.iter() {
-            made += self.call::<u64>("ensure", &[&keys.ingest, &keys.retry, &keys.suspect], &[]).await?;
+            made += self.call::<u64>("ensure", &[&keys.count, &keys.ingest, &keys.retry, &keys.suspect], &[]).await?;
         }
         Ok(made)
     }
 
     async fn check_meta(&self, field: &str, ours: &str) -> Result<(), QueueError> {
-        self.command::<i64>(redis::cmd("HSETNX").arg(keys::META).arg(field).arg(ours)).await?;
-        let theirs: String = self.command(redis::cmd("HGET").arg(keys::META).arg(field)).await?;
+        let mut ask = redis::cmd("HGET");
+        ask.arg(keys::META).arg(field);
+        // Reading first: a role has to start, and to drain, while Redis is out of memory and refuses the write.
+        let found: Option<String> = self.command(&ask).await?;
+        let theirs: String = match found {
+            Some(theirs) => theirs,
+            None => {
+                self.command::<i64>(redis::cmd("HSETNX").arg(keys::META).arg(field).arg(ours)).await?;
+                self.command(&ask).await?
+            }
+        };
         if theirs == ours {
             return Ok(());
         }

@@ -48,7 +48,12 @@ impl FromStr for Durability {
 pub struct ServerState {
     config: HashMap<String, String>,
     info: HashMap<String, String>,
+    /// The [`Self::past`] in which the append-only file was seen whole.
+    whole: Option<String>,
 }
+
+/// Commands that can switch the append-only file on, or make us forget that they did.
+const SWITCHES: [&str; 4] = ["config|set", "config|resetstat", "replicaof", "slaveof"];
 
 const SETTINGS: [&str; 5] = ["appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy", "maxmemory"];
 
@@ -64,7 +69,7 @@ impl Queue {
         let text: String = self.command(redis::cmd("INFO").arg("everything")).await?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         let info = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-        Ok(ServerState { config, info })
+        Ok(ServerState { config, info, whole: None })
     }
 }
 
@@ -95,10 +100,42 @@ impl ServerState {
         }
     }
 
-    /// The AOF is on but its first rewrite has not ended: a kill now would lose what was acknowledged.
+    /// Replicas that receive the stream of writes; others may still be copying the data set.
+    fn replicas_online(&self) -> u32 {
+        let one = |n: &u32| self.info(&format!("slave{n}")).contains("state=online");
+        (0..self.info_number("connected_slaves") as u32).filter(one).count() as u32
+    }
+
+    /// Takes over what an earlier look at the same server has shown. Who looks again and again calls this: a look that
+    /// stands alone has to take any rewrite for the first one if the append-only file may have been switched on since
+    /// the server started.
+    pub fn learn_from(&mut self, earlier: &Self) {
+        self.whole.clone_from(&earlier.whole);
+        if self.setting("appendonly") == "yes" && !self.is_rewriting() {
+            self.whole = Some(self.past());
+        }
+    }
+
+    fn is_rewriting(&self) -> bool {
+        self.info("aof_rewrite_in_progress") == "1" || self.info("aof_rewrite_scheduled") == "1"
+    }
+
+    /// How often a command of [`SWITCHES`] was called.
+    fn switched(&self, command: &str) -> &str {
+        self.info(&format!("cmdstat_{command}")).split(',').next().unwrap_or_default()
+    }
+
+    /// Stays the same for as long as nobody can have switched the append-only file on.
+    fn past(&self) -> String {
+        let calls = SWITCHES.map(|command| self.switched(command));
+        format!("{} {}", self.info("run_id"), calls.join(" "))
+    }
+
+    /// The AOF is on but its first rewrite may not have ended: a kill now would lose what was acknowledged. No field of
+    /// `INFO` tells that rewrite from any other, but its cause leaves a trace.
     fn is_first_rewrite_open(&self) -> bool {
-        let rewriting = self.info("aof_rewrite_in_progress") == "1" || self.info("aof_rewrite_scheduled") == "1";
-        rewriting && self.info("aof_base_size") == "0"
+        let on_since_start = SWITCHES.iter().all(|command| self.switched(command).is_empty());
+        self.is_rewriting() && !on_since_start && self.whole.as_ref() != Some(&self.past())
     }
 
     /// Why this server is weaker than `wanted` promises; empty when it keeps the promise. Each text says what to set.
@@ -138,8 +175,8 @@ impl ServerState {
             );
         }
         if wanted == Durability::Replica {
-            let have = self.info_number("connected_slaves");
-            need(have >= u64::from(replicas), format!("{have} of {replicas} replicas are connected"));
+            let have = self.replicas_online();
+            need(have >= replicas, format!("{have} of {replicas} replicas are online"));
         }
         reasons
     }

@@ -15,13 +15,18 @@ const LOCATION: &str = "location";
 /// The folder for data, password and log: `dir` itself if the account can reach it. Once chosen it stays.
 pub(super) fn choose(dir: &Path, account: Option<&Account>) -> Result<PathBuf> {
     let location = dir.join(LOCATION);
-    if let Ok(named) = fs::read_to_string(&location) {
-        return Ok(PathBuf::from(named.trim_end()));
+    if let Some(named) = elsewhere_of(dir) {
+        return Ok(named);
     }
     match account {
         Some(account) if !dir.join("data").exists() && !is_reachable(dir, account) => move_out(dir, &location, account),
         _ => Ok(dir.to_owned()),
     }
+}
+
+/// The place that an earlier start chose for the data of `dir`, when that is not `dir` itself.
+pub(crate) fn elsewhere_of(dir: &Path) -> Option<PathBuf> {
+    Some(PathBuf::from(fs::read_to_string(dir.join(LOCATION)).ok()?.trim_end()))
 }
 
 fn move_out(dir: &Path, location: &Path, account: &Account) -> Result<PathBuf> {

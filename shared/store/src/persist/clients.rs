@@ -189,7 +189,7 @@ pub(super) async fn touch(connection: &mut PgConnection, clients: &mut [Client<'
             FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[]) AS w (id, phone, phone_at, seen_at)
             JOIN clients c ON c.id = w.id
             ORDER BY c.id
-            FOR UPDATE OF c
+            FOR NO KEY UPDATE OF c
         )
         UPDATE clients c SET
             phone = CASE WHEN l.phone_at >= c.phone_at OR c.phone_at IS NULL THEN l.phone ELSE c.phone END,

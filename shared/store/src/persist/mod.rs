@@ -9,7 +9,7 @@ mod keys;
 mod messages;
 mod people;
 
-use std::time::Duration;
+use sqlx::{Connection, PgConnection};
 
 use crate::{DialogCache, Fate, NewMessage, Store, StoreError};
 
@@ -32,37 +32,35 @@ impl Store {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        match self.persist_in_time(cache, batch).await {
+        let once = || self.on_connection(async |connection| persist(connection, cache, batch).await);
+        match once().await {
             Err(error) if error.is_foreign_key() => {
                 // A client that is remembered was deleted.
                 cache.forget(batch);
-                self.persist_in_time(cache, batch).await
+                once().await
             }
             result => result,
         }
     }
+}
 
-    async fn persist_in_time(&self, cache: &DialogCache, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
-        let deadline: Duration = self.deadline();
-        tokio::time::timeout(deadline, self.persist_once(cache, batch))
-            .await
-            .unwrap_or_else(|_| Err(StoreError::no_answer(deadline)))
+async fn persist(
+    connection: &mut PgConnection,
+    cache: &DialogCache,
+    batch: &[NewMessage],
+) -> Result<Vec<Fate>, StoreError> {
+    let mut transaction = connection.begin().await?;
+    let fates = keys::claim(&mut transaction, batch).await?;
+    let fresh = fresh(batch, &fates);
+    let mut people = People::of(&fresh, cache);
+    if !fresh.is_empty() {
+        people.resolve(&mut transaction).await?;
+        messages::insert(&mut transaction, &fresh, &people).await?;
+        clients::touch(&mut transaction, people.clients_mut()).await?;
     }
-
-    async fn persist_once(&self, cache: &DialogCache, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        let fates = keys::claim(&mut transaction, batch).await?;
-        let fresh = fresh(batch, &fates);
-        let mut people = People::of(&fresh, cache);
-        if !fresh.is_empty() {
-            people.resolve(&mut transaction).await?;
-            messages::insert(&mut transaction, &fresh, &people).await?;
-            clients::touch(&mut transaction, people.clients_mut()).await?;
-        }
-        transaction.commit().await?;
-        people.remember_in(cache);
-        Ok(fates)
-    }
+    transaction.commit().await?;
+    people.remember_in(cache);
+    Ok(fates)
 }
 
 /// The messages to insert, in the order of their ids.

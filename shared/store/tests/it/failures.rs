@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -5,7 +6,7 @@ use serde_json::value::RawValue;
 use sqlx::postgres::PgConnectOptions;
 use weir_store::{Class, DialogCache, DialogKey, Fate, NewMessage, Store, StoreError, StoreOptions};
 
-use weir_stack::testing::{Direction, FaultProxy};
+use weir_stack::testing::{Direction, FaultProxy, eventually};
 
 use crate::support::{Fixture, message, messages, stored_id};
 
@@ -138,13 +139,14 @@ async fn options_and_errors_do_not_print_the_password() {
     }
 }
 
-/// The same database through a proxy, with a deadline of 1.1 s.
+/// The same database through a proxy, on a single connection and with a deadline of 1.1 s.
 async fn through_proxy(f: &Fixture) -> (Store, FaultProxy) {
     let direct: PgConnectOptions = f.options.url.expose_secret().parse().unwrap();
     let proxy = FaultProxy::start(([127, 0, 0, 1], direct.get_port()).into()).await;
     let port_of = |port: u16| format!(":{port}/");
     let url = f.options.url.expose_secret().replace(&port_of(direct.get_port()), &port_of(proxy.addr().port()));
     let options = StoreOptions {
+        max_connections: 1,
         acquire_timeout: Duration::from_millis(500),
         statement_timeout: Duration::from_millis(200),
         ..StoreOptions::new(SecretString::from(url))
@@ -156,13 +158,31 @@ async fn through_proxy(f: &Fixture) -> (Store, FaultProxy) {
 async fn a_commit_whose_answer_is_lost_is_found_by_the_next_try() {
     let f = Fixture::new().await;
     let (store, proxy) = through_proxy(&f).await;
-    let faults = proxy.faults();
-    proxy.watch("COMMIT", Direction::Request, move || faults.swallow_replies(true));
+    let (faults, first) = (proxy.faults(), AtomicBool::new(true));
+    proxy.watch("COMMIT", Direction::Request, move || faults.swallow_replies(first.swap(false, Ordering::SeqCst)));
     let error = store.persist(&f.cache, &[message(1)]).await.expect_err("no answer");
     assert_eq!(error.class, Class::Dependency);
     assert!(error.text.contains("unknown"), "{}", error.text);
     assert!(f.cache.get(&DialogKey::of(&message(1))).is_none());
-    assert!(matches!(f.persist(&[message(1)]).await[..], [Fate::AlreadyStored { .. }]));
+    proxy.swallow_replies(false);
+    let fates = store.persist(&f.cache, &[message(1)]).await.expect("a connection in place of the lost one");
+    assert!(matches!(fates[..], [Fate::AlreadyStored { .. }]));
+}
+
+#[tokio::test]
+async fn calls_that_are_given_up_leave_their_place_in_the_pool() {
+    let f = Fixture::new().await;
+    let (store, proxy) = through_proxy(&f).await;
+    for _ in 0..3 {
+        proxy.swallow_replies(true);
+        let given_up = tokio::time::timeout(Duration::from_millis(50), store.ping()).await;
+        assert!(given_up.is_err());
+        proxy.swallow_replies(false);
+        eventually("a connection in place of the lost one", Duration::from_secs(10), async || {
+            store.ping().await.is_ok()
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

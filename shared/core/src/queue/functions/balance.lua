@@ -4,19 +4,24 @@
 -- ARGV  none
 -- gives a flat list of name, number, … (names as in Rust's `Balance`)
 
+local function is_read_to_the_end(stream, group)
+  return as_map(redis.call('XINFO', 'STREAM', stream))['last-generated-id'] == group['last-delivered-id']
+end
+
 local function put(out, name, value)
   out[#out + 1] = name
   out[#out + 1] = value
 end
 
--- Lag is exact as long as nobody XDELs; should it be unknown all the same, the length less what is pending bounds it.
-local function put_stream(out, name, stream)
+-- What is open and not pending was not delivered, unless the group has read to the end: then it is gone, and the drift
+-- shows it.
+local function put_stream(out, name, stream, open)
   local length = redis.call('XLEN', stream)
   local undelivered, pending = length, 0
   for _, group in ipairs(groups_of(stream)) do
     if group['name'] == GROUP then
       pending = group['pending']
-      undelivered = group['lag'] or math.max(0, length - pending)
+      undelivered = is_read_to_the_end(stream, group) and 0 or math.max(0, open - pending)
     end
   end
   put(out, name .. '_undelivered', undelivered)
@@ -31,7 +36,7 @@ local function oldest(stream)
     if group['name'] == GROUP then
       if group['pending'] > 0 then
         at = redis.call('XPENDING', stream, GROUP, '-', '+', 1)[1][1]
-      elseif group['lag'] ~= 0 then
+      elseif not is_read_to_the_end(stream, group) then
         local next_one = redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
         at = next_one and next_one[1]
       end
@@ -48,9 +53,9 @@ register('balance', {'no-writes'}, function(keys)
   for _, name in ipairs({'accepted', 'imported', 'stored', 'duplicate', 'dead', 'dead_total', 'retried', 'purged', 'lost'}) do
     put(out, name, tonumber(counts[name] or 0))
   end
-  put_stream(out, 'ingest', keys[2])
-  put_stream(out, 'retry', keys[3])
-  put_stream(out, 'suspect', keys[4])
+  put_stream(out, 'ingest', keys[2], tonumber(counts[open_field(keys[2])] or 0))
+  put_stream(out, 'retry', keys[3], tonumber(counts[open_field(keys[3])] or 0))
+  put_stream(out, 'suspect', keys[4], tonumber(counts[open_field(keys[4])] or 0))
   put(out, 'parked', redis.call('XLEN', keys[5]))
   put(out, 'dead_length', redis.call('XLEN', keys[6]))
   put(out, 'due', redis.call('ZCARD', keys[7]))

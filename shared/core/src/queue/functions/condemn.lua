@@ -1,11 +1,16 @@
 -- condemn: a supervisor that saw a worker's process end says so.
 --
 -- KEYS  1 alive
--- ARGV  1 consumer
--- gives 1 when it had a lease, else 0
+-- ARGV  1 name of the worker: its consumers are called so, or begin with it and a dot
+-- gives how many consumers had a lease
 
 register('condemn', {'allow-oom'}, function(keys, args)
-  if not redis.call('ZSCORE', keys[1], args[1]) then return 0 end
-  redis.call('ZADD', keys[1], -1, args[1])
-  return 1
+  local name, found = args[1], 0
+  for _, consumer in ipairs(redis.call('ZRANGE', keys[1], 0, -1)) do
+    if consumer == name or string.sub(consumer, 1, #name + 1) == name .. '.' then
+      redis.call('ZADD', keys[1], -1, consumer)
+      found = found + 1
+    end
+  end
+  return found
 end)

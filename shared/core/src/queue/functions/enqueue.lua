@@ -91,6 +91,7 @@ register('enqueue', {}, function(keys, args)
   end
   if fresh > 0 then
     redis.call('HINCRBY', keys[2], 'accepted', fresh)
+    count_open(keys[2], keys[1], fresh)
     redis.call('HINCRBY', keys[3], 'count', fresh)
   elseif known and args[5] == '1' then
     redis.call('HINCRBY', keys[3], 'count', 0)

@@ -1,14 +1,16 @@
 -- leave: a worker that stops in good order hands back what it did not finish.
 --
--- KEYS  1 alive · 2 ingest · 3 retry · 4 suspect
+-- KEYS  1 alive · 2 ingest · 3 retry · 4 suspect · 5 count
 -- ARGV  1 consumer · 2 entries at most in this call
 -- gives {'OK', handed back, 1 when it is finished and gone, else 0} | {'FENCED'}
 --
 -- Entries of ingest and retry go to retry without an attempt counted; an entry of suspect goes to the end of suspect.
 
-local function hand_back(stream, target, id)
+local function hand_back(stream, target, id, count)
   local fields = entry(stream, id)
-  if fields then
+  if not fields then
+    redis.call('HINCRBY', count, 'lost', 1)
+  else
     local copy = {'a', fields['a'] or '', 'o', fields['o'] or id, 'c', fields['c'] or '0'}
     for name, value in pairs(fields) do
       if name ~= 'a' and name ~= 'o' and name ~= 'c' then
@@ -17,12 +19,14 @@ local function hand_back(stream, target, id)
       end
     end
     redis.call('XADD', target, '*', unpack(copy))
+    count_open(count, target, 1)
   end
   redis.call('XACK', stream, GROUP, id)
+  count_open(count, stream, -1)
 end
 
 register('leave', {'allow-oom'}, function(keys, args)
-  local bad = wrong_type(keys[3], 'stream') or wrong_type(keys[4], 'stream')
+  local bad = wrong_type(keys[3], 'stream') or wrong_type(keys[4], 'stream') or wrong_type(keys[5], 'hash')
   if bad then return bad end
   if fenced(keys[1], args[1]) then return {'FENCED'} end
   local target = {[keys[2]] = keys[3], [keys[3]] = keys[3], [keys[4]] = keys[4]}
@@ -32,7 +36,7 @@ register('leave', {'allow-oom'}, function(keys, args)
     if not found.err then
       for _, pending in ipairs(found) do
         if left > 0 then
-          hand_back(keys[i], target[keys[i]], pending[1])
+          hand_back(keys[i], target[keys[i]], pending[1], keys[5])
           left, moved = left - 1, moved + 1
         end
       end

@@ -3,7 +3,7 @@
 -- KEYS  1 the stream · 2 count · 3 alive · 4 due · 5 due:body · 6 suspect · 7 parked · 8 dead
 -- ARGV  1 consumer · 2 one letter that names the stream in due ids · then per entry: id, target ('due', 'suspect',
 --       'parked' or 'dead'), delay in ms (due only, else 0), number of values, and as many values: field, value, …
---       (due: the values v, a, o, c, e in this order, without field names)
+--       (due: the values v, a, o, c, r, e in this order, without field names)
 -- gives {'OK', moved}: entries that were no longer pending are left alone and not counted
 --       {'FENCED'}: the caller has lost its lease; nothing was changed
 --
@@ -13,7 +13,9 @@
 local function add_due(keys, letter, id, delay, values)
   local member = letter .. id
   redis.call('ZADD', keys[4], string.format('%.0f', now_ms() + delay), member)
-  redis.call('HSET', keys[5], member, table.concat(values, '\n', 1, 4) .. '\n' .. values[5])
+  -- One line each but the envelope, which may hold any bytes.
+  for i = 1, 5 do values[i] = string.gsub(values[i], '\n', ' ') end
+  redis.call('HSET', keys[5], member, table.concat(values, '\n'))
 end
 
 register('move', {'allow-oom'}, function(keys, args)
@@ -42,6 +44,7 @@ register('move', {'allow-oom'}, function(keys, args)
     redis.call('HINCRBY', keys[2], 'dead_total', dead)
   end
   if retried > 0 then redis.call('HINCRBY', keys[2], 'retried', retried) end
+  count_open(keys[2], keys[1], -moved)
   trim(keys[1])
   return {'OK', moved}
 end)

@@ -1,7 +1,8 @@
 -- reap: take over what a dead worker left, in bounded steps.
 --
 -- KEYS  1 alive · 2 count · 3 ingest · 4 retry · 5 suspect
--- ARGV  1 the caller's consumer · 2 entries at most in this call
+-- ARGV  1 the caller's consumer · 2 entries at most in this call · 3 '1' when every lease that ran out means a death,
+--       else only consumers that were declared dead count
 -- gives {'NONE'} when nobody is dead
 --       {'OK', consumer, moved, 1 when it is finished and gone, else 0}
 --       {'FENCED'}
@@ -22,8 +23,9 @@ local function condemn_strangers(alive, streams)
   end
 end
 
-local function find_dead(alive, caller)
-  local late = redis.call('ZRANGEBYSCORE', alive, '-inf', string.format('(%.0f', now_ms()), 'LIMIT', 0, 2)
+local function find_dead(alive, caller, all_late)
+  local before = all_late and string.format('(%.0f', now_ms()) or '(0'
+  local late = redis.call('ZRANGEBYSCORE', alive, '-inf', before, 'LIMIT', 0, 2)
   for _, name in ipairs(late) do
     if name ~= caller then return name end
   end
@@ -51,8 +53,10 @@ local function to_suspect(keys, stream, id)
       end
     end
     redis.call('XADD', keys[5], '*', unpack(copy))
+    count_open(keys[2], keys[5], 1)
   end
   redis.call('XACK', stream, GROUP, id)
+  count_open(keys[2], stream, -1)
 end
 
 register('reap', {'allow-oom'}, function(keys, args)
@@ -61,7 +65,7 @@ register('reap', {'allow-oom'}, function(keys, args)
   if fenced(keys[1], args[1]) then return {'FENCED'} end
   local streams = {keys[5], keys[3], keys[4]}
   condemn_strangers(keys[1], streams)
-  local victim = find_dead(keys[1], args[1])
+  local victim = find_dead(keys[1], args[1], args[3] == '1')
   if not victim then return {'NONE'} end
   redis.call('ZADD', keys[1], -1, victim)
 

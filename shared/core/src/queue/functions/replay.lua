@@ -23,6 +23,7 @@ register('replay', {'allow-oom'}, function(keys, args)
     end
   end
   if moved > 0 then
+    count_open(keys[3], keys[2], moved)
     if args[1] == 'dead' then redis.call('HINCRBY', keys[3], 'dead', -moved) end
     redis.call('XADD', keys[4], '*', 'act', 'replay', 'from', args[1], 'replay', args[2], 'who', args[3],
       'why', args[4], 'count', moved, 'first', args[5], 'last', args[#args])

@@ -14,6 +14,7 @@ register('settle', {'allow-oom'}, function(keys, args)
   local duplicate = ack(keys[1], args, last_stored + 1, #args)
   if stored > 0 then redis.call('HINCRBY', keys[2], 'stored', stored) end
   if duplicate > 0 then redis.call('HINCRBY', keys[2], 'duplicate', duplicate) end
+  count_open(keys[2], keys[1], -(stored + duplicate))
   trim(keys[1])
   return {'OK', stored, duplicate}
 end)

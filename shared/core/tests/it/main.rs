@@ -1,0 +1,16 @@
+//! The queue protocol against real Redis servers.
+
+mod support;
+
+mod enqueue;
+mod epochs;
+
+mod consume;
+mod leases;
+mod letters;
+
+mod balance;
+
+mod memory;
+mod outages;
+mod promises;

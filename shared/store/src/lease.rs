@@ -1,0 +1,37 @@
+//! A connection for as long as one call takes.
+//!
+//! One that is in the middle of something when its call ends, by deadline or because the caller gave up, is closed: to
+//! wait until it can be used again could take a dead network's quarter of an hour, and its place in the pool with it.
+
+use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::Postgres;
+
+use crate::{Store, StoreError};
+
+struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl Store {
+    /// Runs `call` on a connection of the pool. If it takes longer than the [deadline](Store::deadline) or is dropped
+    /// half-way, the connection is closed, and with it an open transaction.
+    pub(crate) async fn on_connection<T>(
+        &self,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut lease = Lease(None);
+        let connection = lease.0.insert(self.pool.acquire().await?);
+        let deadline = self.deadline();
+        let result = tokio::time::timeout(deadline, call(connection)).await;
+        let result = result.map_err(|_| StoreError::no_answer(deadline))?;
+        drop(lease.0.take());
+        result
+    }
+}

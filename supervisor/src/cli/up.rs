@@ -1,0 +1,284 @@
+//! `weir up`.
+
+use std::fs::{self, File};
+use std::io::IsTerminal as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use weir_core::ops::{Health, Ops};
+use weir_core::queue::Queue;
+use weir_core::secret::SecretUrl;
+use weir_core::shutdown::{self, Shutdown};
+use weir_store::Store;
+
+use crate::Ending;
+use crate::context::{Context, store_options};
+use crate::output::{escape, line, now_ms, remark};
+use crate::stack_file::{Server, StackFile};
+use crate::supervise::board::Board;
+use crate::supervise::fleet::{Fleet, Range};
+use crate::supervise::process::{Kind, Supervised};
+use crate::supervise::servers::Servers;
+use crate::supervise::{live, scrape};
+
+/// Start everything on this machine: servers, gateway and workers
+///
+/// Needs no configuration: Redis and PostgreSQL run as private child processes with their data in the data folder,
+/// unless WEIR_REDIS_URL or WEIR_DATABASE_URL name servers that exist. Ctrl-C stops everything in reverse order; the
+/// data stays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  weir up\n  weir up --workers 1..4\n  weir up --fresh --yes --data /tmp/weir")]
+pub(crate) struct Up {
+    /// Workers: a number, or MIN..MAX to follow the backlog
+    #[arg(long, value_name = "N|MIN..MAX", default_value = "1..2")]
+    workers: Range,
+    /// Delete the data of the private servers first
+    #[arg(long)]
+    fresh: bool,
+    /// Do not ask before data is deleted
+    #[arg(long)]
+    yes: bool,
+}
+
+/// How long the gateway may take until it is ready.
+const READY: Duration = Duration::from_secs(30);
+
+impl Up {
+    pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
+        let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
+        let context = &Context { data: open_data(&context.data)?, ..context.clone() };
+        let _lock = lock(&context.data)?;
+        if self.fresh {
+            self.delete(context).await?;
+        }
+        fs::create_dir_all(context.data.join("log")).context("the folder for logs cannot be made")?;
+        let steps = Steps::new();
+        let mut servers = Servers::new();
+        steps.next("starting Redis");
+        let redis = servers.start_redis(context).await?;
+        steps.next("starting PostgreSQL");
+        let database = servers.start_postgres(context).await?;
+        steps.next("bringing the schema up to date");
+        migrate(context, &database).await?;
+        let queue = Queue::new(&SecretUrl::new(redis.url.clone()), context.settings.redis.partitions)?;
+        let board = Arc::new(Board::new(context.data.clone(), describe(context, redis, database)));
+        let parts = Parts::start(&self, context, servers, &board, &queue).await?;
+        steps.next("starting gateway and workers");
+        let ready = wait_until_ready(&board, &shutdown).await;
+        steps.end();
+        if let Some(health) = ready {
+            print_table(context, &board, &health);
+            live::run(queue, shutdown.clone()).await;
+        }
+        remark("stopping: the gateway first, then the workers once their batches are done, then the servers");
+        parts.stop().await;
+        StackFile::remove(&context.data);
+        remark("stopped; the data stays in place");
+        Ok(Ending::Done)
+    }
+
+    /// Deletes the servers' data, after a question.
+    async fn delete(&self, context: &Context) -> Result<()> {
+        let folders = ["redis", "postgres", "log"].map(|name| context.data.join(name));
+        if !folders.iter().any(|folder| folder.exists()) {
+            return Ok(());
+        }
+        let what = format!("all messages in {} are deleted", context.data.display());
+        if !self.yes {
+            if !std::io::stdin().is_terminal() {
+                bail!("--fresh: {what}; confirm with --yes");
+            }
+            remark(format_args!("{what}. Go on? [y/N]"));
+            let mut answer = String::new();
+            std::io::stdin().read_line(&mut answer)?;
+            if !matches!(answer.trim(), "y" | "Y" | "yes") {
+                bail!("nothing was deleted");
+            }
+        }
+        for folder in folders {
+            weir_stack::erase(&folder).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The data folder as an absolute path, made when it is not there. Only its owner can look into it.
+fn open_data(path: &Path) -> Result<std::path::PathBuf> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o711);
+    builder.create(path).with_context(|| format!("the data folder {} cannot be made; give another with --data", path.display()))?;
+    path.canonicalize().with_context(|| format!("the data folder {} cannot be used", path.display()))
+}
+
+/// Only one `weir up` works on a data folder. The lock goes with the process.
+fn lock(data: &Path) -> Result<File> {
+    let file = File::create(data.join("lock")).with_context(|| format!("{} cannot be written", data.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let pid = StackFile::read(data)?.map(|stack| format!(" (process {})", stack.pid)).unwrap_or_default();
+        bail!("another `weir up`{pid} uses {}; stop it, or give another folder with --data", data.display());
+    }
+    Ok(file)
+}
+
+async fn migrate(context: &Context, database: &Server) -> Result<()> {
+    let options = store_options(&context.settings.database, &SecretUrl::new(database.url.clone()));
+    let store = Store::connect(&options).await.context("PostgreSQL cannot be used")?;
+    let applied = store.migrate_up().await.context("the schema could not be brought up to date")?;
+    store.close().await;
+    if !applied.is_empty() {
+        tracing::debug!(?applied, "migrated");
+    }
+    Ok(())
+}
+
+fn describe(context: &Context, redis: Server, database: Server) -> StackFile {
+    StackFile {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ms: now_ms(),
+        gateway: context.settings.gateway.listen.iter().map(|address| format!("http://{address}")).collect(),
+        ops: context.settings.ops.map(|address| format!("http://{address}")),
+        redis,
+        database,
+        processes: Vec::new(),
+    }
+}
+
+/// Everything that runs, in the order in which it was started.
+struct Parts {
+    servers: (Shutdown, tokio::task::JoinHandle<()>),
+    workers: (Shutdown, tokio::task::JoinHandle<()>),
+    gateway: (Shutdown, tokio::task::JoinHandle<bool>),
+    ops: (Shutdown, Vec<tokio::task::JoinHandle<()>>),
+}
+
+impl Parts {
+    async fn start(up: &Up, context: &Context, servers: Servers, board: &Arc<Board>, queue: &Queue) -> Result<Self> {
+        let ops = start_ops(context, board).await?;
+        let stop = Shutdown::new();
+        let servers = (stop.clone(), tokio::spawn(servers.run(board.clone(), stop)));
+        let stop = Shutdown::new();
+        let gateway = Supervised {
+            kind: Kind::Gateway,
+            place: "gateway".into(),
+            context: context.clone(),
+            board: board.clone(),
+            queue: queue.clone(),
+            stop: stop.clone(),
+        };
+        let gateway = (stop, tokio::spawn(gateway.run()));
+        let stop = Shutdown::new();
+        let fleet = Fleet::new(context.clone(), board.clone(), queue.clone(), up.workers);
+        let workers = (stop.clone(), tokio::spawn(fleet.run(stop)));
+        Ok(Self { servers, workers, gateway, ops })
+    }
+
+    /// Closes the entrance first, then everything in the order in which messages pass it.
+    async fn stop(self) {
+        self.gateway.0.cancel();
+        ended(self.gateway.1.await.map(|_| ()));
+        self.workers.0.cancel();
+        ended(self.workers.1.await);
+        self.servers.0.cancel();
+        ended(self.servers.1.await);
+        self.ops.0.cancel();
+        for task in self.ops.1 {
+            ended(task.await);
+        }
+    }
+}
+
+fn ended(result: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "a part ended badly");
+    }
+}
+
+async fn start_ops(context: &Context, board: &Arc<Board>) -> Result<(Shutdown, Vec<tokio::task::JoinHandle<()>>)> {
+    let stop = Shutdown::new();
+    let Some(address) = context.settings.ops else { return Ok((stop, Vec::new())) };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("the ops listener cannot use {address}; set ops.listen to another address"))?;
+    let (sender, health) = watch::channel(Health::waiting("starting"));
+    let watching = tokio::spawn(scrape::watch_health(board.clone(), sender, stop.clone()));
+    let board = board.clone();
+    let metrics = Arc::new(move || Box::pin(scrape::metrics(board.clone())) as _);
+    let serving = tokio::spawn(Ops { health, metrics }.serve(listener, stop.clone()));
+    Ok((stop, vec![watching, serving]))
+}
+
+/// Waits for gateway and workers; `None` when shutdown comes first. After a while it goes on: the table tells.
+async fn wait_until_ready(board: &Board, shutdown: &Shutdown) -> Option<Health> {
+    let deadline = Instant::now() + READY;
+    loop {
+        let health = scrape::look(board).await;
+        if health.ready || Instant::now() > deadline {
+            return Some(health);
+        }
+        shutdown.run_until_cancelled(tokio::time::sleep(Duration::from_millis(100))).await?;
+    }
+}
+
+fn print_table(context: &Context, board: &Board, health: &Health) {
+    let stack = board.read();
+    let show = |name: &str, place: String, pid: Option<u32>| {
+        let pid = pid.map(|pid| format!("process {pid}")).unwrap_or_default();
+        line(format_args!("  {name:<12} {place:<44} {pid}"));
+    };
+    line("");
+    for url in &stack.gateway {
+        let pid = stack.processes.iter().find(|role| role.role == "gateway").and_then(|role| role.pid);
+        show("gateway", url.clone(), pid);
+    }
+    for role in stack.processes.iter().filter(|role| role.role == "worker") {
+        show(&role.name, role.log.display().to_string(), role.pid);
+    }
+    show("redis", SecretUrl::new(stack.redis.url).to_string(), stack.redis.pid);
+    show("postgres", SecretUrl::new(stack.database.url).to_string(), stack.database.pid);
+    for url in &stack.ops {
+        show("ops", format!("{url}/metrics"), None);
+    }
+    show("data", context.data.display().to_string(), None);
+    line("");
+    if !health.ready {
+        line(format_args!("not ready yet: {}", escape(&health.reasons.join("; "))));
+    }
+    if let Some(url) = stack.gateway.first() {
+        line("try:");
+        line(format_args!("  curl -X POST {url}/api/v1/webhook -H 'Content-Type: application/json' \\"));
+        line(
+            "    -d '{\"external_message_id\":\"1a2b3c4d5e6f7890abcdef1234567890\",\"external_client_id\":\"fedcba0987654321abcdef1234567890\",\"client_phone\":\"+79194961182\",\"message_text\":\"Привет!\",\"send_at\":1640995200}'",
+        );
+        line("  weir message show 1a2b3c4d5e6f7890abcdef1234567890");
+        line("");
+    }
+}
+
+/// What is being done, for people who wait.
+struct Steps(ProgressBar);
+
+impl Steps {
+    fn new() -> Self {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+
+    fn next(&self, what: &'static str) {
+        tracing::debug!(what, "step");
+        self.0.set_message(what);
+    }
+
+    fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,101 @@
+//! From an entry to a message that can be stored.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+use weir_core::dead_letter::DeadLetter;
+use weir_core::message::{ENTRY_VERSION, Message, MessageId};
+use weir_core::queue::consume::Entry;
+use weir_core::trace::TraceParent;
+use weir_store::{NewMessage, Place};
+
+use crate::fate::Failure;
+
+/// What an entry turns out to be.
+pub(crate) enum Decoded {
+    /// A message to be stored.
+    Message(Box<NewMessage>),
+    /// Of a version that this build does not know: a newer worker may.
+    Foreign,
+    /// Nothing that can be stored.
+    Failed(Failure),
+}
+
+/// Reads an entry of a partition. `crashes` is how many deaths are too many.
+pub(crate) fn decode(partition: u16, entry: &Entry, crashes: u32) -> Decoded {
+    if entry.crashes >= crashes {
+        return Decoded::Failed(Failure::Crash { deaths: entry.crashes });
+    }
+    let Some(envelope) = &entry.envelope else { return undecodable("the entry has no field e") };
+    if !entry.version.is_empty() && entry.version != ENTRY_VERSION {
+        return Decoded::Foreign;
+    }
+    match serde_json::from_slice::<Message<'_>>(envelope) {
+        Ok(message) => new_message(partition, entry, message),
+        Err(error) => {
+            undecodable(&format!("the envelope is broken at line {} column {}", error.line(), error.column()))
+        }
+    }
+}
+
+fn undecodable(error: &str) -> Decoded {
+    Decoded::Failed(Failure::Undecodable { error: error.to_owned() })
+}
+
+fn new_message(partition: u16, entry: &Entry, message: Message<'_>) -> Decoded {
+    let Some(origin) = MessageId::from_entry(partition, &entry.origin) else {
+        return undecodable("the entry's origin is no entry id");
+    };
+    let Ok(send_at) = OffsetDateTime::from_unix_timestamp(message.send_at) else {
+        return undecodable("send_at is no time");
+    };
+    Decoded::Message(Box::new(NewMessage {
+        key: Uuid::from_bytes(message.key().0),
+        fingerprint: message.fingerprint().as_i64(),
+        source: Arc::from(&*message.source),
+        external_message_id: message.external_message_id.into_owned(),
+        external_client_id: message.external_client_id.into_owned(),
+        client_phone: Some(message.client_phone.into_owned()).filter(|phone| !phone.is_empty()),
+        external_dialog_id: String::new(),
+        text: Some(message.message_text.into_owned()),
+        extra: message.extra.map(ToOwned::to_owned),
+        send_at,
+        trace_id: trace(&message.traceparent).map(|trace| Uuid::from_u128(trace.trace_id)),
+        place: Place { partition: partition as i16, ms: origin.ms as i64, seq: origin.seq as i64 },
+    }))
+}
+
+fn trace(text: &str) -> Option<TraceParent> {
+    text.parse().ok()
+}
+
+/// The letter of an entry that cannot be stored. It says all that can still be read.
+pub(crate) fn letter(entry: &Entry, failure_class: &str, code: &str, error: String) -> DeadLetter {
+    let envelope = match &entry.envelope {
+        Some(envelope) => envelope.clone(),
+        None => serde_json::to_vec(&entry.strange).unwrap_or_default(),
+    };
+    let message: Option<Message<'_>> = serde_json::from_slice(&envelope).ok();
+    let text = |field: Option<&Cow<'_, str>>| field.map(|text| text.to_string()).unwrap_or_default();
+    DeadLetter {
+        version: entry.version.clone(),
+        journey: entry.journey.clone(),
+        origin: entry.origin.clone(),
+        crashes: entry.crashes,
+        class: failure_class.to_owned(),
+        code: code.to_owned(),
+        error,
+        source: text(message.as_ref().map(|message| &message.source)),
+        external_message_id: text(message.as_ref().map(|message| &message.external_message_id)),
+        trace: message
+            .as_ref()
+            .and_then(|message| trace(&message.traceparent))
+            .map(|trace| trace.trace())
+            .unwrap_or_default(),
+        replay: entry.replay.clone(),
+        envelope,
+        ..DeadLetter::default()
+    }
+}

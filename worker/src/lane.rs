@@ -1,0 +1,250 @@
+//! One lane of one partition: read entries, have them stored, settle or move each.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use weir_core::dead_letter::class;
+use weir_core::journey::Attempt;
+use weir_core::queue::consume::{Entry, Lane, Target};
+use weir_core::queue::{Queue, QueueError};
+use weir_core::shutdown::Shutdown;
+use weir_store::NewMessage;
+
+use crate::decode::{Decoded, decode, letter};
+use crate::fate::{Failure, Fate, decide};
+use crate::persist::{Interrupted, Outcome, store};
+use crate::state::State;
+
+/// How long a read waits for the first entry.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// Pause after Redis failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A lane that reads as one consumer.
+pub(crate) struct LaneReader {
+    pub(crate) state: Arc<State>,
+    pub(crate) partition: u16,
+    pub(crate) lane: Lane,
+    pub(crate) consumer: String,
+    /// For blocked reads: a connection of its own.
+    pub(crate) reads: Queue,
+    /// Ends reading.
+    pub(crate) stop: Shutdown,
+    /// Ends everything: the drain is over or the lease is lost.
+    pub(crate) abort: Shutdown,
+}
+
+/// Entries by what they turned out to be.
+struct Sorted<'e> {
+    /// The entries of `messages`, in the same order.
+    sources: Vec<&'e Entry>,
+    messages: Vec<NewMessage>,
+    /// The others, and where they go.
+    targets: Vec<(&'e Entry, Target)>,
+}
+
+/// Response timeout of connections for blocked reads.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl LaneReader {
+    /// Reads and processes until `stop`; a batch under way is finished unless `abort` comes.
+    pub(crate) async fn run(self) {
+        // What was delivered to us but never arrived is read again first, and after every trouble.
+        let mut pending_first = false;
+        while !self.stop.is_cancelled() {
+            match self.stop.run_until_cancelled(self.step(pending_first)).await {
+                None => break,
+                Some(Ok(Some(entries))) => {
+                    if self.process(&entries).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Ok(None)) => pending_first = false,
+                Some(Err(error)) => {
+                    self.after_error(&error).await;
+                    pending_first = true;
+                }
+            }
+        }
+    }
+
+    /// Reads entries; `None` when there are none.
+    async fn step(&self, pending_first: bool) -> Result<Option<Vec<Entry>>, QueueError> {
+        let count = if self.lane == Lane::Suspect { 1 } else { self.state.config.batch };
+        let entries = if pending_first {
+            self.reads.read_pending(self.partition, self.lane, &self.consumer, count).await?
+        } else {
+            self.reads.read_new(self.partition, self.lane, &self.consumer, count, BLOCK).await?
+        };
+        Ok((!entries.is_empty()).then_some(entries))
+    }
+
+    async fn after_error(&self, error: &QueueError) {
+        if error.is_missing_group() {
+            tracing::warn!(partition = self.partition, "a consumer group was gone: made again from the first entry on");
+            if let Err(error) = self.state.queue.prepare().await {
+                tracing::warn!(%error, "the queue cannot be prepared");
+            }
+        }
+        tracing::debug!(%error, partition = self.partition, lane = self.lane.name(), "read");
+        self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+    }
+
+    /// From entries to outcomes to where each belongs.
+    async fn process(&self, entries: &[Entry]) -> Result<(), Interrupted> {
+        let held = Held::new(&self.state, entries.len());
+        let Sorted { sources, messages, mut targets } = self.sort(entries);
+        let outcomes = self.store(&messages).await?;
+        let (mut stored, mut duplicates) = (Vec::new(), Vec::new());
+        for ((entry, message), outcome) in sources.into_iter().zip(&messages).zip(outcomes) {
+            match outcome {
+                Outcome::Stored => {
+                    tracing::debug!(trace = trace(message), message_id = %self.message_id(entry), "stored");
+                    stored.push(entry.id.as_str());
+                }
+                Outcome::Duplicate => duplicates.push(entry.id.as_str()),
+                Outcome::Failed(failure) => targets.push((entry, self.judge(entry, &failure))),
+            }
+        }
+        self.record(&messages, stored.len(), duplicates.len());
+        self.settle(&stored, &duplicates).await?;
+        self.move_all(&targets).await?;
+        drop(held);
+        Ok(())
+    }
+
+    /// Decodes entries, and decides about those that are no messages.
+    fn sort<'e>(&self, entries: &'e [Entry]) -> Sorted<'e> {
+        let mut sorted = Sorted {
+            sources: Vec::with_capacity(entries.len()),
+            messages: Vec::with_capacity(entries.len()),
+            targets: Vec::new(),
+        };
+        for entry in entries {
+            match decode(self.partition, entry, self.state.config.crashes) {
+                Decoded::Message(message) => {
+                    sorted.sources.push(entry);
+                    sorted.messages.push(*message);
+                }
+                Decoded::Foreign => {
+                    let error = format!("entry version {} is not known to this worker", entry.version);
+                    tracing::warn!(message_id = %self.message_id(entry), version = entry.version, "parked");
+                    sorted.targets.push((entry, Target::Parked(Box::new(letter(entry, class::VERSION, "", error)))));
+                }
+                Decoded::Failed(failure) => sorted.targets.push((entry, self.judge(entry, &failure))),
+            }
+        }
+        sorted
+    }
+
+    async fn store(&self, batch: &[NewMessage]) -> Result<Vec<Outcome>, Interrupted> {
+        let permit = self.abort.run_until_cancelled(self.state.batches.acquire()).await.ok_or(Interrupted)?;
+        let outcomes =
+            self.abort.run_until_cancelled(store(&self.state, batch, &self.abort)).await.ok_or(Interrupted)?;
+        drop(permit);
+        outcomes
+    }
+
+    /// Where a failed entry goes.
+    fn judge(&self, entry: &Entry, failure: &Failure) -> Target {
+        let mut entry = entry.clone();
+        entry.journey.failed(Attempt {
+            at_ms: now_ms(),
+            worker: self.consumer.clone(),
+            class: failure.class().to_owned(),
+            error: failure.text(),
+        });
+        let fate = decide(failure, entry.journey.attempts, &self.state.config.retry, rand::random());
+        metrics::counter!("weir_worker_failures_total", "class" => failure.class()).increment(1);
+        let letter = letter(&entry, failure.class(), failure.code(), failure.text());
+        let (message_id, trace) = (self.message_id(&entry), letter.trace.clone());
+        match fate {
+            Fate::Retry(delay) => {
+                tracing::warn!(%message_id, trace, class = failure.class(), error = failure.text(), ?delay, "will be tried again");
+                Target::Retry { journey: entry.journey, delay }
+            }
+            Fate::Dead => {
+                tracing::warn!(%message_id, trace, class = failure.class(), error = failure.text(), "dead letter");
+                Target::Dead(Box::new(letter))
+            }
+        }
+    }
+
+    fn message_id(&self, entry: &Entry) -> String {
+        format!("{}-{}", self.partition, entry.origin)
+    }
+
+    fn record(&self, messages: &[NewMessage], stored: usize, duplicates: usize) {
+        let metrics = &self.state.metrics;
+        metrics.stored.increment(stored as u64);
+        metrics.duplicates.increment(duplicates as u64);
+        let now = now_ms();
+        for message in messages {
+            metrics.commit_seconds.record(now.saturating_sub(message.place.ms.max(0) as u64) as f64 / 1000.0);
+        }
+    }
+
+    async fn settle(&self, stored: &[&str], duplicates: &[&str]) -> Result<(), Interrupted> {
+        if stored.is_empty() && duplicates.is_empty() {
+            return Ok(());
+        }
+        let queue = &self.state.queue;
+        self.persistently(|| queue.settle(self.partition, self.lane, &self.consumer, stored, duplicates)).await?;
+        self.state.stored.fetch_add(stored.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn move_all(&self, targets: &[(&Entry, Target)]) -> Result<(), Interrupted> {
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let queue = &self.state.queue;
+        self.persistently(|| queue.move_entries(self.partition, self.lane, &self.consumer, targets)).await
+    }
+
+    /// Repeats a call that may be repeated until Redis has answered; gives up when the lease is lost.
+    async fn persistently<F: Future<Output = Result<(), QueueError>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<(), Interrupted> {
+        loop {
+            match self.abort.run_until_cancelled(call()).await {
+                None | Some(Err(QueueError::Fenced)) => return Err(Interrupted),
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "entries could not be settled yet");
+                    self.abort.run_until_cancelled(tokio::time::sleep(PAUSE)).await.ok_or(Interrupted)?;
+                }
+            }
+        }
+    }
+}
+
+fn trace(message: &NewMessage) -> String {
+    message.trace_id.map(|id| id.simple().to_string()).unwrap_or_default()
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Counts entries in flight while they are held.
+struct Held<'s> {
+    state: &'s State,
+    entries: usize,
+}
+
+impl<'s> Held<'s> {
+    fn new(state: &'s State, entries: usize) -> Self {
+        state.in_flight.fetch_add(entries, Ordering::Relaxed);
+        Self { state, entries }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.state.in_flight.fetch_sub(self.entries, Ordering::Relaxed);
+    }
+}

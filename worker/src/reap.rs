@@ -1,0 +1,50 @@
+//! Takes over what dead workers left.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_core::queue::QueueError;
+use weir_core::shutdown::Shutdown;
+
+use crate::state::State;
+
+/// Looks for dead workers until told to stop.
+pub(crate) struct Reaper {
+    pub(crate) state: Arc<State>,
+    pub(crate) consumer: String,
+    pub(crate) stop: Shutdown,
+}
+
+impl Reaper {
+    pub(crate) async fn run(self) {
+        let lease = self.state.config.lease;
+        let mut tick = tokio::time::interval((lease / 10).min(Duration::from_secs(1)));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut connected_since = Instant::now();
+        while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
+            // While Redis was away nobody could renew: leases that ran out say nothing until everybody had a full
+            // term to come back. Who was declared dead is dead.
+            let all_late = connected_since.elapsed() >= lease;
+            if let Err(error) = self.step(all_late).await {
+                tracing::debug!(%error, "reap");
+                connected_since = Instant::now();
+            }
+        }
+    }
+
+    /// Takes over everything of whoever is dead now.
+    async fn step(&self, all_late: bool) -> Result<(), QueueError> {
+        for partition in 0..self.state.queue.partitions() {
+            while let Some(reaped) = self.state.queue.reap(partition, &self.consumer, all_late).await? {
+                metrics::counter!("weir_reaped_entries_total").increment(reaped.moved);
+                if reaped.finished {
+                    tracing::warn!(consumer = reaped.consumer, partition, "took over from a dead worker");
+                }
+                if self.stop.is_cancelled() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! A worker's life: take a lease, run the lanes, start over when the lease is lost, hand back and leave at the end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use weir_core::ops::Health;
+use weir_core::queue::consume::Lane;
+use weir_core::queue::{Queue, QueueError};
+use weir_core::shutdown::Shutdown;
+use weir_store::{Store, StoreError};
+
+use crate::beat::{Beat, host, now_ms};
+use crate::config::WorkerConfig;
+use crate::lane::{LaneReader, READ_TIMEOUT};
+use crate::reap::Reaper;
+use crate::state::State;
+use crate::{due, upkeep};
+
+/// Pause between attempts to reach Redis.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A worker that does not run yet.
+pub struct Worker {
+    state: Arc<State>,
+    health: watch::Sender<Health>,
+    started_ms: u64,
+}
+
+/// Describes a worker. Neither Redis nor PostgreSQL need be there yet: it waits for both. Must be called within a tokio
+/// runtime.
+///
+/// # Errors
+/// When the schema of PostgreSQL is another one than this build needs, see [`check_schema`].
+pub fn build(config: WorkerConfig, queue: &Queue, store: Store) -> Worker {
+    let name = config
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("{}-{}-{:04x}", host(), std::process::id(), rand::random::<u16>()));
+    let state = State::new(name, config, queue.clone(), store);
+    Worker { state: Arc::new(state), health: watch::Sender::new(Health::waiting("starting")), started_ms: now_ms() }
+}
+
+/// Refuses when PostgreSQL can be asked and says that its schema is another one than this build needs.
+///
+/// # Errors
+/// The error says what to do.
+pub async fn check_schema(store: &Store) -> Result<(), StoreError> {
+    match store.schema_is_current().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StoreError {
+            class: weir_store::Class::Deployment,
+            sqlstate: None,
+            text: "the schema of the database is not the one this version needs; run `weir migrate up`".into(),
+        }),
+        Err(error) if error.class == weir_store::Class::Dependency => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// How one term of a lease ended.
+enum Term {
+    /// The worker was asked to stop.
+    Stopped,
+    /// The lease was lost.
+    Fenced,
+}
+
+impl Worker {
+    /// Its name, which no other process has.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// Whether it can do its work, as it changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Works until `shutdown`, which a request to drain cancels too. Then finishes the batches under way, for as long
+    /// as the configuration says, and hands the rest back.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { state, health, started_ms } = self;
+        let ended = Shutdown::new();
+        let reporting = tokio::spawn(report(state.clone(), health, ended.clone()));
+        let keeping = tokio::spawn(upkeep::run(state.clone(), shutdown.clone()));
+        let mut term = 0;
+        while !shutdown.is_cancelled() {
+            let names = consumers(&state, term);
+            match run_term(&state, &names, started_ms, &shutdown).await {
+                Ok(Term::Stopped) => break,
+                Ok(Term::Fenced) => term += 1,
+                Err(error) => {
+                    // The name may be taken when an answer to an earlier join was lost.
+                    term += 1;
+                    tracing::warn!(%error, "waiting for Redis");
+                    state.redis_is(Some(error.to_string()));
+                    shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                }
+            }
+        }
+        ended.cancel();
+        for task in [reporting, keeping] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the worker ended badly");
+            }
+        }
+        tracing::info!(worker = state.name, "the worker has stopped");
+    }
+}
+
+/// One consumer for each batch that a partition needs so that all batches can be under way.
+fn consumers(state: &State, term: u32) -> Vec<String> {
+    let each = state.config.batches.div_ceil(usize::from(state.queue.partitions()));
+    (0..each)
+        .map(|index| match (term, index) {
+            (0, 0) => state.name.clone(),
+            _ => format!("{}.{term}.{index}", state.name),
+        })
+        .collect()
+}
+
+/// Joins, works, and leaves.
+async fn run_term(
+    state: &Arc<State>,
+    names: &[String],
+    started_ms: u64,
+    shutdown: &Shutdown,
+) -> Result<Term, QueueError> {
+    state.queue.prepare().await?;
+    for partition in 0..state.queue.partitions() {
+        state.queue.join(partition, state.config.lease, names).await?;
+    }
+    state.redis_is(None);
+    tracing::info!(worker = names[0], partitions = state.queue.partitions(), "working");
+    let (stop, abort) = (shutdown.child_token(), Shutdown::new());
+    let (lanes, helpers) = (TaskTracker::new(), TaskTracker::new());
+    start_lanes(state, names, &lanes, &stop, &abort);
+    start_helpers(state, names, started_ms, &helpers, shutdown, &abort);
+    tokio::select! {
+        () = shutdown.cancelled() => state.draining.store(true, Ordering::Relaxed),
+        () = abort.cancelled() => stop.cancel(),
+    }
+    let fenced = abort.is_cancelled();
+    lanes.close();
+    if tokio::time::timeout(state.config.drain, lanes.wait()).await.is_err() {
+        tracing::warn!(worker = names[0], "batches did not finish in time; they go back");
+        abort.cancel();
+        lanes.wait().await;
+    }
+    if !fenced {
+        leave(state, names).await;
+    }
+    abort.cancel();
+    helpers.close();
+    helpers.wait().await;
+    Ok(if fenced { Term::Fenced } else { Term::Stopped })
+}
+
+fn start_lanes(state: &Arc<State>, names: &[String], lanes: &TaskTracker, stop: &Shutdown, abort: &Shutdown) {
+    for partition in 0..state.queue.partitions() {
+        for (index, consumer) in names.iter().enumerate() {
+            for lane in [Lane::Ingest, Lane::Retry, Lane::Suspect] {
+                // One reader is enough for the lanes that are empty as a rule; suspects come one at a time.
+                if index > 0 && lane != Lane::Ingest {
+                    continue;
+                }
+                let reader = LaneReader {
+                    state: state.clone(),
+                    partition,
+                    lane,
+                    consumer: consumer.clone(),
+                    reads: state.queue.on_own_link(READ_TIMEOUT),
+                    stop: stop.clone(),
+                    abort: abort.clone(),
+                };
+                lanes.spawn(reader.run());
+            }
+        }
+    }
+}
+
+fn start_helpers(
+    state: &Arc<State>,
+    names: &[String],
+    started_ms: u64,
+    helpers: &TaskTracker,
+    shutdown: &Shutdown,
+    abort: &Shutdown,
+) {
+    let beat = Beat {
+        state: state.clone(),
+        consumers: names.to_vec(),
+        abort: abort.clone(),
+        shutdown: shutdown.clone(),
+        started_ms,
+    };
+    helpers.spawn(beat.run());
+    helpers.spawn(due::run(state.clone(), abort.clone()));
+    let reaper = Reaper { state: state.clone(), consumer: names[0].clone(), stop: abort.clone() };
+    helpers.spawn(reaper.run());
+}
+
+/// Hands back what is left and gives the leases up. Redis may be gone: then the leases run out by themselves.
+async fn leave(state: &State, names: &[String]) {
+    for partition in 0..state.queue.partitions() {
+        for name in names {
+            match state.queue.leave(partition, name).await {
+                Ok(0) => {}
+                Ok(entries) => tracing::info!(partition, entries, "handed back"),
+                Err(error) => {
+                    tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
+                    return;
+                }
+            }
+        }
+    }
+    let forget = state.queue.command::<i64>(redis::cmd("DEL").arg(weir_core::queue::keys::worker(&state.name))).await;
+    if let Err(error) = forget {
+        tracing::debug!(%error, "heartbeat for people");
+    }
+}
+
+/// Turns trouble into readiness.
+async fn report(state: Arc<State>, health: watch::Sender<Health>, ended: Shutdown) {
+    let mut trouble = state.trouble();
+    loop {
+        let now = trouble.borrow_and_update().health();
+        health.send_replace(now);
+        match ended.run_until_cancelled(trouble.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => break,
+        }
+    }
+    health.send_replace(Health::waiting("stopped"));
+}
