@@ -154,12 +154,16 @@ impl GatewayConfig {
         if !(0.01..=1.0).contains(&memory_share) {
             reader.mistake("limit.memory_share: is not between 0.01 and 1");
         }
+        let replica_timeout = reader.get("gateway.replica_timeout", &[], Duration::from_secs(1));
+        let http = HttpConfig::read(reader);
+        if replica_timeout >= http.batch_timeout {
+            reader.mistake("gateway.replica_timeout: must be shorter than gateway.batch_timeout");
+        }
         let bounds = Bounds {
-            backlog: reader.get("limit.backlog", &[], 5_000_000),
-            window: reader.get("dedupe.window", &[], Duration::from_secs(24 * 3600)),
-            remembered: reader.get("dedupe.remembered", &[], 20_000_000),
-            replicas: (durability == Durability::Replica)
-                .then(|| (replicas, reader.get("gateway.replica_timeout", &[], Duration::from_secs(1)))),
+            backlog: above_zero(reader, "limit.backlog", 5_000_000),
+            window: above_zero(reader, "dedupe.window", Duration::from_secs(24 * 3600)),
+            remembered: above_zero(reader, "dedupe.remembered", 20_000_000),
+            replicas: (durability == Durability::Replica).then_some((replicas, replica_timeout)),
         };
         let listen: Vec<SocketAddr> =
             reader.get("gateway.listen", &["WEIR_LISTEN"], vec![([127, 0, 0, 1], 8095).into()]);
@@ -172,8 +176,8 @@ impl GatewayConfig {
             replicas,
             bounds,
             memory_share,
-            http: HttpConfig::read(reader),
-            check_every: reader.get("gateway.check_every", &[], Duration::from_secs(2)),
+            http,
+            check_every: above_zero(reader, "gateway.check_every", Duration::from_secs(2)),
             drain: reader.get("gateway.drain", &[], Duration::from_secs(10)),
             trusted_proxies: nets.into_iter().map(|net| net.0).collect(),
             per_address: reader.get("limit.per_address", &[], MaybeRate(Some(Rate::new(2000, 4000)))).0,
@@ -185,16 +189,25 @@ impl GatewayConfig {
 impl HttpConfig {
     fn read(reader: &mut Reader) -> Self {
         Self {
-            connections: reader.get("http.connections", &[], 10_000),
-            in_flight: reader.get("limit.in_flight", &[], 8192),
+            connections: above_zero(reader, "http.connections", 10_000),
+            in_flight: above_zero(reader, "limit.in_flight", 8192),
             body_limit: reader.get("http.body_limit", &[], ByteSize(64 << 10)).0,
             batch_body_limit: reader.get("http.batch_body_limit", &[], ByteSize(16 << 20)).0,
-            header_timeout: reader.get("http.header_timeout", &[], Duration::from_secs(60)),
-            body_timeout: reader.get("http.body_timeout", &[], Duration::from_secs(10)),
-            batch_timeout: reader.get("gateway.batch_timeout", &[], Duration::from_secs(4)),
-            batches: reader.get("gateway.batches", &[], 2).max(1),
+            header_timeout: above_zero(reader, "http.header_timeout", Duration::from_secs(60)),
+            body_timeout: above_zero(reader, "http.body_timeout", Duration::from_secs(10)),
+            batch_timeout: above_zero(reader, "gateway.batch_timeout", Duration::from_secs(4)),
+            batches: above_zero(reader, "gateway.batches", 2),
         }
     }
+}
+
+/// A setting with a default for which 0 makes no sense.
+fn above_zero<T: Setting + Default + PartialEq>(reader: &mut Reader, key: &str, default: T) -> T {
+    let value = reader.get(key, &[], default);
+    if value == T::default() {
+        reader.mistake(format!("{key}: must be above 0"));
+    }
+    value
 }
 
 /// Name of the source behind `/api/v1/webhook`.

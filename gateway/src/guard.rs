@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use weir_core::ops::Health;
 use weir_core::queue::balance::{Balance, Sweep};
 use weir_core::queue::enqueue::Enqueuer;
+use weir_core::queue::server::ServerState;
 use weir_core::queue::{Queue, QueueError};
 use weir_core::shutdown::Shutdown;
 
@@ -32,7 +33,7 @@ pub(crate) struct Guard {
     queue: Queue,
     sweeper: Enqueuer,
     config: GatewayConfig,
-    prepared: bool,
+    seen: ServerState,
     backlog: DrainRate,
     verdict: watch::Sender<Verdict>,
     health: watch::Sender<Health>,
@@ -53,7 +54,8 @@ impl Guard {
         let (verdict, verdicts) = watch::channel(first);
         let (health, healths) = watch::channel(Health::waiting("Redis was not looked at yet"));
         let sweeper = Enqueuer::new(queue.clone(), config.bounds);
-        let guard = Self { queue, sweeper, config, prepared: false, backlog: DrainRate::default(), verdict, health };
+        let (seen, backlog) = (ServerState::default(), DrainRate::default());
+        let guard = Self { queue, sweeper, config, seen, backlog, verdict, health };
         (guard, Watch { verdict: verdicts, health: healths, trouble: Arc::default() })
     }
 
@@ -81,7 +83,6 @@ impl Guard {
         let (verdict, health) = match self.look().await {
             Ok(found) => found,
             Err(error) => {
-                self.prepared = false;
                 gauge!("weir_queue_up").set(0.0);
                 let verdict = Verdict { refuse: Some(Unavailable::NotReady), retry_after: 1 };
                 (verdict, Health::waiting(error.to_string()))
@@ -95,14 +96,16 @@ impl Guard {
     }
 
     async fn look(&mut self) -> Result<(Verdict, Health), QueueError> {
-        let state = self.queue.server_state().await?;
+        let mut state = self.queue.server_state().await?;
+        state.learn_from(&self.seen);
+        self.seen = state.clone();
         if state.info("loading") == "1" {
             return Err(QueueError::Refused { code: "LOADING".into(), text: "Redis is reading its log".into() });
         }
         let mut reasons = state.weaknesses(self.config.durability, self.config.replicas);
-        if reasons.is_empty() && !self.prepared {
+        if reasons.is_empty() {
+            // Each time: the data set can be wiped or replaced under a connection that stays up.
             self.queue.prepare().await?;
-            self.prepared = true;
         }
         let mut balance = Balance::default();
         for partition in 0..self.queue.partitions() {

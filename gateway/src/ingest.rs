@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
 use serde::Serialize;
@@ -28,6 +29,9 @@ use crate::writer::{Writer, lost};
 
 /// Messages in one request at most.
 const BATCH_ITEMS: usize = 1000;
+
+/// How long the rest of a refused body is read before the connection is given up.
+const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Everything that requests need.
 pub(crate) struct Ingest {
@@ -86,21 +90,55 @@ impl Ingest {
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(crate) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Answer {
-        let answer = self.take(peer, request).await;
-        answer.unwrap_or_else(|rejection| rejection.answer())
+        let (head, mut body) = request.into_parts();
+        match self.take(peer, &head, &mut body).await {
+            Ok(answer) => answer,
+            Err(rejection) => {
+                let mut answer = rejection.answer();
+                if !self.discard(&rejection, &head, body).await && head.version < Version::HTTP_2 {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
+            }
+        }
     }
 
-    async fn take(&self, peer: IpAddr, request: Request<Incoming>) -> Result<Answer, Rejection> {
-        let route = self.sources.route(request.uri().path()).ok_or(Rejection::NotFound)?;
-        match *request.method() {
+    /// Reads what is left of a refused body, within bounds, and says whether that was all. A sender that is still
+    /// writing when the connection is closed may never see the answer.
+    async fn discard(&self, rejection: &Rejection, head: &Parts, mut body: Incoming) -> bool {
+        if body.is_end_stream() {
+            return true;
+        }
+        let hopeless = matches!(rejection, Rejection::BodyTimeout | Rejection::BodyBroken);
+        if hopeless || head.headers.contains_key(EXPECT) || body.size_hint().lower() > self.batch_body_limit {
+            return false;
+        }
+        let mut left = self.batch_body_limit;
+        let read = async {
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return false };
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let Some(rest) = left.checked_sub(length) else { return false };
+                left = rest;
+            }
+            true
+        };
+        tokio::time::timeout(DISCARD_TIME, read).await.unwrap_or(false)
+    }
+
+    async fn take(&self, peer: IpAddr, head: &Parts, body: &mut Incoming) -> Result<Answer, Rejection> {
+        let route = self.sources.route(head.uri.path()).ok_or(Rejection::NotFound)?;
+        match head.method {
             Method::POST => {}
             Method::GET | Method::HEAD => return self.could_accept(),
             _ => return Err(Rejection::Method),
         }
-        self.addresses.check(client_address(peer, request.headers(), &self.trusted))?;
+        let address = client_address(peer, &head.headers, &self.trusted);
+        if !is_trusted(address, &self.trusted) {
+            self.addresses.check(address)?;
+        }
         self.accepting()?;
         let started = Instant::now();
-        let (head, body) = request.into_parts();
         check_media(&head.headers)?;
         route.source.verifier.check_headers(&head.headers)?;
         let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
@@ -134,7 +172,7 @@ impl Ingest {
         self.watch.verdict.borrow().retry_after.max(1)
     }
 
-    async fn read_body(&self, body: Incoming, limit: u64) -> Result<Bytes, Rejection> {
+    async fn read_body(&self, body: &mut Incoming, limit: u64) -> Result<Bytes, Rejection> {
         if body.size_hint().lower() > limit {
             return Err(Rejection::TooLarge { limit });
         }
@@ -188,21 +226,18 @@ impl Ingest {
         let mut waiters = self.writer.send(entries).map_err(|_| self.too_many())?.into_iter();
         let mut results = Vec::with_capacity(prepared.len());
         for item in prepared {
-            let result = match (item, waiters.len()) {
-                (Err(rejection), _) => Err(rejection),
-                (Ok(_), _) => match waiters.next() {
+            results.push(match item {
+                Err(rejection) => Err(rejection),
+                Ok(_) => match waiters.next() {
                     Some(waiter) => self.outcome(waiter.await.unwrap_or_else(|_| Err(lost()))),
                     None => self.outcome(Err(lost())),
                 },
-            };
-            results.push(ItemAnswer::from(result));
+            });
         }
-        // Nothing of the batch can have been accepted, or it is unknown of all: the sender's retry covers it.
-        if results.iter().all(|item| item.code == StatusCode::SERVICE_UNAVAILABLE.as_u16()) {
-            let why = Unavailable::Unknown;
-            return Err(Rejection::Unavailable { why, retry_after: self.retry_after() });
+        if let Some(rejection) = all_unavailable(&results) {
+            return Err(rejection);
         }
-        Ok(json(StatusCode::OK, &BatchAnswer { results }))
+        Ok(json(StatusCode::OK, &BatchAnswer { results: results.into_iter().map(ItemAnswer::from).collect() }))
     }
 
     fn prepare_item(&self, source: &Source, trace: TraceParent, item: &RawValue) -> Result<NewEntry, Rejection> {
@@ -211,6 +246,22 @@ impl Ingest {
         }
         prepare(source, trace.child(), item.get().as_bytes())
     }
+}
+
+/// The answer to a batch of which nothing was accepted, or of which nobody knows: the sender's retry covers all of it.
+fn all_unavailable(results: &[Result<Outcome, Rejection>]) -> Option<Rejection> {
+    let mut found = None;
+    for result in results {
+        match result {
+            Err(rejection @ Rejection::Unavailable { why, .. }) => {
+                if found.is_none() || *why == Unavailable::Unknown {
+                    found = Some(rejection.clone());
+                }
+            }
+            _ => return None,
+        }
+    }
+    found
 }
 
 /// Decodes one message, counts it against its client's limit and makes it ready for the queue.
@@ -243,7 +294,7 @@ fn check_media(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 /// The whole body; a body of one frame is not copied.
-async fn collect(mut body: Incoming, limit: u64) -> Result<Bytes, Rejection> {
+async fn collect(body: &mut Incoming, limit: u64) -> Result<Bytes, Rejection> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -270,17 +321,20 @@ fn trace_of(headers: &HeaderMap) -> TraceParent {
     given.map_or_else(TraceParent::random, TraceParent::child)
 }
 
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&address.to_canonical()))
+}
+
 /// The peer, or behind a trusted proxy the last address of `X-Forwarded-For` that no trusted proxy added.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
-    if trusted.is_empty() || !is_trusted(peer) {
+    if !is_trusted(peer, trusted) {
         return peer;
     }
     let mut address = peer;
     for value in headers.get_all("x-forwarded-for").iter().rev() {
         for part in value.to_str().unwrap_or_default().rsplit(',') {
             match part.trim().parse::<IpAddr>() {
-                Ok(next) if is_trusted(next) => address = next,
+                Ok(next) if is_trusted(next, trusted) => address = next,
                 Ok(next) => return next,
                 Err(_) => return address,
             }

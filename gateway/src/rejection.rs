@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use weir_core::message::MessageId;
@@ -186,8 +186,6 @@ impl Rejection {
         set(CACHE_CONTROL, "no-store".into());
         match self {
             Self::Method => set(ALLOW, "GET, HEAD, POST".into()),
-            // What is left of the body is not read: the connection cannot be used again.
-            Self::TooLarge { .. } | Self::BodyTimeout | Self::BodyBroken => set(CONNECTION, "close".into()),
             Self::RateLimited { scope, per_second, burst, wait } => {
                 let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
                 let window = (*burst).div_ceil(*per_second).max(1);
@@ -200,6 +198,9 @@ impl Rejection {
             | Self::Unauthorized
             | Self::MediaType
             | Self::Encoding
+            | Self::TooLarge { .. }
+            | Self::BodyTimeout
+            | Self::BodyBroken
             | Self::NotJson { .. }
             | Self::Invalid { .. }
             | Self::Conflict { .. } => {}

@@ -92,6 +92,7 @@ impl Gateway {
         let gauge = tokio::spawn(export_in_flight(writer.clone(), shutdown.clone()));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
+        let cut = Shutdown::new();
         let slots = Arc::new(Semaphore::new(config.http.connections));
         let accepting: Vec<JoinHandle<()>> = listeners
             .into_iter()
@@ -100,6 +101,7 @@ impl Gateway {
                     ingest: ingest.clone(),
                     http: config.http.clone(),
                     connections: connections.clone(),
+                    cut: cut.clone(),
                     slots: slots.clone(),
                     shutdown: shutdown.clone(),
                 };
@@ -113,10 +115,14 @@ impl Gateway {
         drop(ingest);
         connections.close();
         if tokio::time::timeout(config.drain, connections.wait()).await.is_err() {
-            tracing::warn!(open = connections.len(), "connections were cut: they did not finish in time");
-            return;
+            tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
+            cut.cancel();
+            connections.wait().await;
         }
-        log_panic(writing.await);
+        // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.
+        if let Ok(ended) = tokio::time::timeout(config.http.batch_timeout, writing).await {
+            log_panic(ended);
+        }
         tracing::info!("the gateway has stopped");
     }
 }
@@ -143,16 +149,20 @@ struct Server {
     connections: TaskTracker,
     slots: Arc<Semaphore>,
     shutdown: Shutdown,
+    /// Ends connections whatever they are doing.
+    cut: Shutdown,
 }
 
 impl Server {
     async fn accept(self, listener: TcpListener) {
         loop {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+            let slot = self.shutdown.run_until_cancelled(self.slots.clone().acquire_owned());
+            let Some(Ok(slot)) = slot.await else { return };
             match self.shutdown.run_until_cancelled(listener.accept()).await {
                 None => return,
                 Some(Ok((stream, peer))) => {
-                    self.connections.spawn(self.clone().serve(stream, peer, slot));
+                    let served = self.clone().serve(stream, peer, slot);
+                    self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
                 }
                 Some(Err(error)) => {
                     // Out of file descriptors, most likely: give connections a moment to end.
@@ -217,18 +227,24 @@ impl Server {
     }
 }
 
-/// Waits for the first bytes and says whether they begin an HTTP/2 connection: no HTTP/1 method begins with `PRI`.
+/// What every HTTP/2 client sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Waits for the first bytes and says whether they begin an HTTP/2 connection. It waits for the whole preface: hyper
+/// has no deadline for it.
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut first = [0; 3];
+    let mut first = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(5);
     loop {
         let n = stream.peek(&mut first).await?;
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if n == first.len() || !b"PRI".starts_with(&first[..n]) {
-            return Ok(&first[..n] == b"PRI");
+        if n == first.len() || !PREFACE.starts_with(&first[..n]) {
+            return Ok(first == PREFACE);
         }
-        // The rest of three bytes is on its way; peek cannot wait for it.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        // The rest of the preface is on its way; peek cannot wait for it.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
     }
 }

@@ -1,2 +1,43 @@
-//! Placeholder.
-fn main() {}
+//! `weir`: every role, the supervisor of the fleet and the operator's commands in one binary.
+
+mod cli;
+mod context;
+mod output;
+mod stack_file;
+mod supervise;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use weir_core::config::ConfigError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How a command ends; the exit code of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// 0: done.
+    Done,
+    /// 3: what was asked for is not there, or a check did not hold.
+    Negative,
+}
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::complain(&error.into());
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli.run()) {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Negative) => ExitCode::from(3),
+        Err(error) => {
+            output::complain(&error);
+            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}

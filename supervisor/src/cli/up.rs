@@ -243,7 +243,7 @@ fn print_table(context: &Context, board: &Board, health: &Health) {
     }
     show("redis", SecretUrl::new(stack.redis.url).to_string(), stack.redis.pid);
     show("postgres", SecretUrl::new(stack.database.url).to_string(), stack.database.pid);
-    for url in &stack.ops {
+    if let Some(url) = &stack.ops {
         show("ops", format!("{url}/metrics"), None);
     }
     show("data", context.data.display().to_string(), None);

@@ -1,0 +1,53 @@
+# Weir's commands for people who have its source. Each makes sure by itself that what it needs is installed.
+
+.DEFAULT_GOAL := help
+.PHONY: help up build test check audit servers test-servers tools
+
+# Queries are checked against the committed .sqlx. Without this a DATABASE_URL in the environment or in .env would make
+# the compiler talk to that database.
+export SQLX_OFFLINE := true
+
+CARGO_DENY := 0.20.2
+SQLX_CLI := 0.9.0
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make up ARGS="--fresh" passes arguments on to `weir up`.'
+
+# The release profile, because what runs here is looked at for its speed. The process that make starts becomes cargo and
+# then weir; it is asked to stop when make is gone, however make ended.
+up: servers ## Build Weir and start all of it: Redis, PostgreSQL, gateway, workers
+	@exec setpriv --pdeathsig TERM cargo run --release --locked --package weir -- up $(ARGS)
+
+build: servers ## Build the release binary, target/release/weir
+	cargo build --release --locked --package weir
+
+test: test-servers ## Run all tests; they start their own servers
+	cargo test --workspace --locked $(ARGS)
+
+check: servers tools ## Format, lints, documentation, dependency rules, queries against the schema
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+	cargo deny --locked --workspace check --hide-inclusion-graph licenses sources
+	cargo deny --locked --workspace --exclude-dev check bans
+	.ci/with-postgres sh -c 'cargo sqlx migrate run --source migrations && cargo sqlx prepare --workspace --check -- --package weir-store --locked'
+
+audit: tools ## Compare the dependencies with the database of known vulnerabilities (downloads it)
+	cargo deny --locked --workspace check advisories
+
+servers: ## Install redis-server and PostgreSQL unless they are there
+	@deploy/install-servers.sh
+
+test-servers:
+	@deploy/install-servers.sh --for-tests
+
+# Unoptimised: they run for seconds, and build in half the time.
+tools: ## Install what `make check` needs: rustfmt, clippy, cargo-deny, sqlx-cli
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+	@test "$$(cargo deny --version 2>/dev/null)" = 'cargo-deny $(CARGO_DENY)' \
+		|| cargo install --debug --locked cargo-deny@$(CARGO_DENY)
+	@test "$$(cargo sqlx --version 2>/dev/null)" = 'sqlx-cli-sqlx $(SQLX_CLI)' \
+		|| cargo install --debug --locked sqlx-cli@$(SQLX_CLI) --no-default-features --features postgres,rustls

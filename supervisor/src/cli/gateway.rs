@@ -1,0 +1,29 @@
+//! `weir gateway`.
+
+use anyhow::{Context as _, Result};
+use weir_core::shutdown;
+
+use crate::Ending;
+use crate::context::Context;
+use crate::supervise::role;
+
+/// Run a gateway: from webhooks to the queue
+///
+/// Needs Redis, which may come later: it answers 503 until then. Stops on SIGTERM or Ctrl-C once the requests under way
+/// are answered.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: WEIR_REDIS_URL=redis://queue:6379/0 weir gateway --set gateway.listen=0.0.0.0:8095")]
+pub(crate) struct Gateway {}
+
+impl Gateway {
+    pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
+        let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
+        let queue = context.queue()?;
+        let gateway = weir_gateway::build(context.settings.gateway.clone(), &queue)?;
+        let ops = role::serve_ops(context, "gateway", gateway.health(), &shutdown).await?;
+        tracing::info!(addresses = ?gateway.addresses(), durability = %context.settings.gateway.durability, "listening");
+        gateway.run(shutdown).await;
+        ops.ended().await;
+        Ok(Ending::Done)
+    }
+}

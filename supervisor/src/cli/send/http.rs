@@ -1,0 +1,186 @@
+//! The little of an HTTP client that the commands need: one kept-alive HTTP/1.1 connection.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Time to connect.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Time until the answer is complete.
+const ANSWER: Duration = Duration::from_secs(15);
+/// The longest answer that is read: a batch of a thousand takes a tenth of it.
+const LONGEST: usize = 4 << 20;
+
+/// Where to send: `http://host:port/path`.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    authority: String,
+    host: HeaderValue,
+    path: String,
+}
+
+impl Target {
+    /// Reads a URL; a path of its own is kept in front of every path asked for.
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let Ok(uri) = url.parse::<Uri>() else { bail!("{url} is no URL; it looks like http://127.0.0.1:8095") };
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("http"), Some(authority)) => {
+                let host = HeaderValue::try_from(authority.as_str())?;
+                let authority = match authority.port_u16() {
+                    Some(_) => authority.as_str().to_owned(),
+                    None => format!("{authority}:80"),
+                };
+                Ok(Self { authority, host, path: uri.path().trim_end_matches('/').to_owned() })
+            }
+            (Some("https"), _) => bail!("{url}: this command speaks plain HTTP; give the gateway's own address"),
+            _ => bail!("{url} is no URL; it looks like http://127.0.0.1:8095"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// Seconds after which to try again, if the answer says so.
+    pub(super) retry_after: Option<u64>,
+    pub(super) body: Bytes,
+}
+
+/// Why nothing came back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Silence {
+    /// Nothing was sent.
+    #[error("no connection: {0}")]
+    Unreachable(String),
+    /// It may have been received or not.
+    #[error("no answer: {0}")]
+    Unknown(String),
+}
+
+/// One connection, made when it is needed and again after it broke.
+#[derive(Debug)]
+pub(super) struct Connection {
+    target: Target,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Connection {
+    pub(super) fn new(target: Target) -> Self {
+        Self { target, sender: None }
+    }
+
+    /// Asks.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, Silence> {
+        self.exchange(Method::GET, path, &HeaderMap::new(), Bytes::new()).await
+    }
+
+    /// Sends JSON.
+    pub(super) async fn post(&mut self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Answer, Silence> {
+        self.exchange(Method::POST, path, headers, body).await
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Silence> {
+        let mut sender = match self.sender.take() {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => connect(&self.target).await?,
+        };
+        let request = self.request(method, path, headers, body)?;
+        let exchange = async {
+            sender.ready().await?;
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, LONGEST).collect().await?.to_bytes();
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((head, body))
+        };
+        match tokio::time::timeout(ANSWER, exchange).await {
+            Ok(Ok((head, body))) => {
+                self.sender = Some(sender);
+                Ok(Answer { status: head.status, retry_after: retry_after(&head.headers), body })
+            }
+            Ok(Err(error)) => Err(Silence::Unknown(error.to_string())),
+            Err(_) => Err(Silence::Unknown(format!("after {} s", ANSWER.as_secs()))),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap<HeaderValue>,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Silence> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = format!("{}{path}", self.target.path)
+            .parse()
+            .map_err(|_| Silence::Unreachable(format!("{path} cannot stand in a URL")))?;
+        *request.headers_mut() = headers.clone();
+        request.headers_mut().insert(HOST, self.target.host.clone());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(request)
+    }
+}
+
+async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, Silence> {
+    let unreachable = |reason: String| Silence::Unreachable(format!("{target}: {reason}"));
+    let connecting = async {
+        let stream = TcpStream::connect(&target.authority).await.map_err(|error| unreachable(error.to_string()))?;
+        drop(stream.set_nodelay(true));
+        handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))
+    };
+    let connected = tokio::time::timeout(CONNECT, connecting).await;
+    let (sender, connection) =
+        connected.unwrap_or_else(|_| Err(unreachable(format!("no answer in {} s", CONNECT.as_secs()))))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection");
+        }
+    });
+    Ok(sender)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+/// A header of that name and value; its value is not printed.
+pub(super) fn secret_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    let Ok(header) = HeaderName::try_from(name) else { bail!("{name} is no name of a header") };
+    let Ok(mut value) = HeaderValue::try_from(value) else { bail!("the secret for {name} cannot stand in a header") };
+    value.set_sensitive(true);
+    Ok((header, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_plain_http_url() {
+        assert_eq!(Target::parse("http://example.org/weir/").unwrap().to_string(), "http://example.org:80/weir");
+        assert_eq!(Target::parse("http://[::1]:8095").unwrap().to_string(), "http://[::1]:8095");
+        for wrong in ["https://example.org", "127.0.0.1:8095", "redis://x", "", "http://"] {
+            assert!(Target::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

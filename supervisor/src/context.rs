@@ -1,0 +1,115 @@
+//! What every command starts from: the settings, and the servers that they or a running `weir up` name.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
+use weir_core::queue::Queue;
+use weir_core::secret::SecretUrl;
+use weir_core::telemetry::LogConfig;
+use weir_gateway::GatewayConfig;
+use weir_store::{Store, StoreOptions};
+use weir_worker::WorkerConfig;
+
+use crate::cli::{Global, Output};
+use crate::stack_file::StackFile;
+
+/// All settings, read at once whatever the command, so that a mistake shows with every command.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) log: LogConfig,
+    pub(crate) redis: RedisConfig,
+    pub(crate) database: DatabaseConfig,
+    pub(crate) gateway: GatewayConfig,
+    pub(crate) worker: WorkerConfig,
+    /// Where `/metrics` and the probes are; none when switched off with `ops.enabled = false`. Default 127.0.0.1:9090.
+    pub(crate) ops: Option<SocketAddr>,
+}
+
+/// A command's surroundings.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) output: Output,
+    /// Data folder of `weir up`.
+    pub(crate) data: PathBuf,
+    /// Global flags as they were given, for processes that we start.
+    pub(crate) global: Global,
+}
+
+impl Context {
+    /// Reads the settings.
+    pub(crate) fn new(global: &Global) -> Result<Self> {
+        let mut flags = BTreeMap::new();
+        for pair in &global.set {
+            let Some((key, value)) = pair.split_once('=') else { bail!("--set {pair}: write KEY=VALUE") };
+            flags.insert(key.trim().to_owned(), value.to_owned());
+        }
+        let env = Reader::environment()?;
+        let named = global.config.clone().or_else(|| env.get("WEIR_CONFIG").map(PathBuf::from));
+        let file = named.clone().unwrap_or_else(|| "weir.toml".into());
+        let mut reader = Reader::new(flags, env, &file, named.is_some());
+        let settings = Settings::read(&mut reader);
+        reader.finish()?;
+        Ok(Self { settings, output: global.output, data: global.data.clone(), global: global.clone() })
+    }
+
+    /// The URL of the queue's Redis: as configured, else the one that `weir up` started.
+    pub(crate) fn redis_url(&self) -> Result<SecretUrl> {
+        match &self.settings.redis.url {
+            Some(url) => Ok(url.clone()),
+            None => Ok(SecretUrl::new(self.stack("WEIR_REDIS_URL")?.redis.url)),
+        }
+    }
+
+    /// The URL of the database: as configured, else the one that `weir up` started.
+    pub(crate) fn database_url(&self) -> Result<SecretUrl> {
+        match &self.settings.database.url {
+            Some(url) => Ok(url.clone()),
+            None => Ok(SecretUrl::new(self.stack("WEIR_DATABASE_URL")?.database.url)),
+        }
+    }
+
+    fn stack(&self, variable: &str) -> Result<StackFile> {
+        let file = StackFile::read(&self.data)?;
+        file.with_context(|| format!("no servers are known: start them with `weir up` (it writes {}), or set {variable}", StackFile::path(&self.data).display()))
+    }
+
+    /// The queue. Nothing is connected yet.
+    pub(crate) fn queue(&self) -> Result<Queue> {
+        Ok(Queue::new(&self.redis_url()?, self.settings.redis.partitions)?)
+    }
+
+    /// The store, connected.
+    pub(crate) async fn store(&self) -> Result<Store> {
+        let options = store_options(&self.settings.database, &self.database_url()?);
+        Store::connect(&options).await.context("PostgreSQL cannot be used")
+    }
+}
+
+/// The store's options for a database at `url`.
+pub(crate) fn store_options(config: &DatabaseConfig, url: &SecretUrl) -> StoreOptions {
+    StoreOptions {
+        max_connections: config.connections,
+        statement_timeout: config.statement_timeout,
+        ..StoreOptions::new(url.expose().to_owned().into())
+    }
+}
+
+impl Settings {
+    fn read(reader: &mut Reader) -> Self {
+        let database = DatabaseConfig::read(reader);
+        let ops = reader.get("ops.listen", &[], SocketAddr::from(([127, 0, 0, 1], 9090)));
+        let enabled = reader.get("ops.enabled", &[], true);
+        Self {
+            log: LogConfig::read(reader),
+            redis: RedisConfig::read(reader),
+            gateway: GatewayConfig::read(reader),
+            worker: WorkerConfig::read(reader, database.clone()),
+            database,
+            ops: enabled.then_some(ops),
+        }
+    }
+}

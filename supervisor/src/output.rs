@@ -1,0 +1,119 @@
+//! What commands print: tables for people, JSON for programs, and nothing that could drive a terminal.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::time::{Duration, SystemTime};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::cli::Output;
+
+/// Prints one line to standard output. A closed pipe is no error: the reader has seen enough.
+pub(crate) fn line(text: impl Display) {
+    drop(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// Prints an error with its causes to standard error.
+pub(crate) fn complain(error: &anyhow::Error) {
+    drop(writeln!(io::stderr().lock(), "weir: {}", escape(&format!("{error:#}")).replace("\\n", "\n")));
+}
+
+/// Prints a remark to standard error, so that it does not mix with output for programs.
+pub(crate) fn remark(text: impl Display) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// Prints rows: a table with a heading, or a JSON array of `rows`.
+pub(crate) fn rows<T: Serialize>(output: Output, heading: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) {
+    match output {
+        Output::Json => json(&rows),
+        Output::Table => {
+            let mut table = Table::new();
+            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+            table.set_header(heading.iter().map(|name| name.to_uppercase()));
+            for row in rows {
+                table.add_row(cells(row).iter().map(|cell| escape(cell)));
+            }
+            let text = table.to_string();
+            for row in text.lines() {
+                line(row.trim_end());
+            }
+        }
+    }
+}
+
+/// Prints one thing: lines of name and value, or a JSON object.
+pub(crate) fn record<T: Serialize>(output: Output, value: &T, lines: &[(&str, String)]) {
+    match output {
+        Output::Json => json(value),
+        Output::Table => {
+            let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+            for (name, value) in lines {
+                line(format_args!("{name:width$}  {}", escape(value)));
+            }
+        }
+    }
+}
+
+/// Prints JSON.
+pub(crate) fn json<T: Serialize>(value: &T) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(text),
+        Err(error) => remark(format_args!("weir: the result is no JSON: {error}")),
+    }
+}
+
+/// Text with everything that could drive a terminal written out: control characters, and those that change the order
+/// or the look of what follows.
+pub(crate) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        let sly = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || sly {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// The last four digits of a phone, which is all that people may see.
+pub(crate) fn mask_phone(phone: &str) -> String {
+    let digits: Vec<char> = phone.chars().collect();
+    let shown: String = digits[digits.len().saturating_sub(4)..].iter().collect();
+    format!("…{shown}")
+}
+
+/// Unix milliseconds as people read them, in UTC.
+pub(crate) fn time(ms: u64) -> String {
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+}
+
+/// A length of time in its two largest units.
+pub(crate) fn span(span: Duration) -> String {
+    let rounded = if span >= Duration::from_secs(1) { Duration::from_secs(span.as_secs()) } else { Duration::from_millis(span.as_millis() as u64) };
+    humantime::format_duration(rounded).to_string().split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// Unix milliseconds now.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_cannot_drive_the_terminal() {
+        assert_eq!(escape("a\x1b[2Jb\r\n\u{202e}\u{9b}Привет"), "a\\u{1b}[2Jb\\r\\n\\u{202e}\\u{9b}Привет");
+    }
+
+    #[test]
+    fn a_phone_shows_its_last_four_digits() {
+        assert_eq!(mask_phone("+79194961182"), "…1182");
+        assert_eq!(mask_phone(""), "…");
+    }
+}

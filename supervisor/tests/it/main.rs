@@ -1,0 +1,15 @@
+//! The binary as its users meet it: real processes, real Redis and PostgreSQL.
+
+mod console;
+mod deploy;
+mod doctor;
+mod fleet;
+mod kills;
+mod ledger;
+mod migrate;
+mod send;
+mod stack;
+mod status;
+mod supervisord;
+mod support;
+mod up;

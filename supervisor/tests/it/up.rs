@@ -1,0 +1,170 @@
+//! `weir up`: one command, and everything runs.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use weir_stack::free_port;
+use weir_stack::testing::{Scratch, eventually, scratch};
+use weir_store::testing;
+
+use crate::support::{PATIENCE, WEIR, accepts, clean, output, request};
+
+const SAMPLE: &str = r#"{"external_message_id":"1a2b3c4d5e6f7890abcdef1234567890", "external_client_id":"fedcba0987654321abcdef1234567890","client_phone":"+79194961182","message_text":"Привет!","send_at":1640995200}"#;
+
+/// A `weir up` of one test.
+struct Up {
+    child: Child,
+    port: u16,
+    ops: u16,
+}
+
+impl Up {
+    async fn start(data: &Scratch, args: &[&str]) -> Self {
+        let (port, ops) = (free_port().expect("a port"), free_port().expect("a port"));
+        let mut command = weir(data, &["up", "--workers", "2"]);
+        command.args(args).env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}")).env("WEIR_OPS_LISTEN", format!("127.0.0.1:{ops}"));
+        command.env("WEIR_WORKER_LEASE", "2s");
+        let log = fs::File::create(data.path().join("up.log")).expect("a log");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("weir starts");
+        // The table is there once everything is ready; reading to the end keeps the pipe from filling.
+        let out = child.stdout.take().expect("a pipe");
+        std::thread::spawn(move || BufReader::new(out).lines().count());
+        accepts(port).await;
+        Self { child, port, ops }
+    }
+
+    /// Process ids of everything that `stack.json` names.
+    fn pids(data: &Scratch) -> Vec<u64> {
+        let stack = stack(data);
+        let roles = stack["processes"].as_array().expect("processes").iter().map(|role| &role["pid"]);
+        let all = roles.chain([&stack["redis"]["pid"], &stack["database"]["pid"]]);
+        all.filter_map(Value::as_u64).collect()
+    }
+
+    fn signal(&self, signal: weir_stack::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("a signal");
+    }
+
+    async fn ended(mut self) -> std::process::ExitStatus {
+        tokio::task::spawn_blocking(move || self.child.wait().expect("an end")).await.expect("no panic")
+    }
+}
+
+fn weir(data: &Scratch, args: &[&str]) -> Command {
+    let mut command = Command::new(WEIR);
+    clean(command.args(args)).env("WEIR_DATA", data.path().join("weir")).current_dir(data.path());
+    command
+}
+
+fn stack(data: &Scratch) -> Value {
+    serde_json::from_slice(&fs::read(data.path().join("weir/stack.json")).expect("stack.json")).expect("JSON")
+}
+
+async fn all_gone(pids: &[u64]) {
+    eventually("no process is left", PATIENCE, async || !pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())).await;
+}
+
+async fn number(data: &Scratch, sql: &str) -> i64 {
+    let url = stack(data)["database"]["url"].as_str().expect("a URL").to_owned();
+    testing::number(&url, sql).await.unwrap_or(-1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sample_becomes_a_row_and_survives_a_restart_and_a_kill_of_everything() {
+    let data = scratch();
+    let up = Up::start(&data, &[]).await;
+    let answer = request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer");
+    assert_eq!((answer.status, &answer.body["status"], &answer.body["durability"]), (202, &"accepted".into(), &"disk".into()));
+    eventually("the row is there", PATIENCE, async || number(&data, "SELECT count(*) FROM messages").await == 1).await;
+    let metrics = request(up.ops, "GET", "/metrics", "").await.expect("metrics");
+    assert_eq!(metrics.status, 200);
+    eventually("everything is ready", PATIENCE, async || request(up.ops, "GET", "/ready", "").await.is_ok_and(|ready| ready.status == 200)).await;
+
+    let show = output(weir(&data, &["message", "show", "1a2b3c4d5e6f7890abcdef1234567890"])).await;
+    assert!(show.status.success(), "{}", String::from_utf8_lossy(&show.stderr));
+
+    // In good order.
+    let pids = Up::pids(&data);
+    assert_eq!(pids.len(), 5, "gateway, two workers, two servers");
+    up.signal(weir_stack::Signal::INT);
+    assert!(up.ended().await.success());
+    all_gone(&pids).await;
+
+    // By SIGKILL of the parent alone.
+    let up = Up::start(&data, &[]).await;
+    assert_eq!(number(&data, "SELECT count(*) FROM messages").await, 1);
+    let pids = Up::pids(&data);
+    up.signal(weir_stack::Signal::KILL);
+    up.ended().await;
+    all_gone(&pids).await;
+
+    // What was accepted is still known.
+    let up = Up::start(&data, &[]).await;
+    let again = request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer");
+    assert_eq!((again.status, &again.body["message_id"]), (200, &answer.body["message_id"]));
+
+    // Another one on the same folder is refused.
+    let second = output(weir(&data, &["up"])).await;
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another `weir up`"));
+    up.signal(weir_stack::Signal::TERM);
+    assert!(up.ended().await.success());
+
+    // Fresh asks, and then forgets.
+    let asked = output(weir(&data, &["up", "--fresh"])).await;
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("--yes"));
+    let up = Up::start(&data, &["--fresh", "--yes"]).await;
+    assert_eq!(number(&data, "SELECT count(*) FROM messages").await, 0);
+    assert_eq!(request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer").status, 202);
+    let pids = Up::pids(&data);
+    up.signal(weir_stack::Signal::INT);
+    assert!(up.ended().await.success());
+    all_gone(&pids).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_dies_is_started_again() {
+    let data = scratch();
+    let up = Up::start(&data, &[]).await;
+    let before = Up::pids(&data);
+    for pid in &before {
+        let pid = rustix::process::Pid::from_raw(*pid as i32).expect("a pid");
+        rustix::process::kill_process(pid, weir_stack::Signal::KILL).expect("a signal");
+    }
+    eventually("all have new processes", PATIENCE, async || {
+        let now = Up::pids(&data);
+        now.len() == before.len() && !now.iter().any(|pid| before.contains(pid))
+    })
+    .await;
+    accepts(up.port).await;
+    let answer = request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer");
+    assert_eq!(answer.status, 202);
+    eventually("the row is there", PATIENCE, async || number(&data, "SELECT count(*) FROM messages").await == 1).await;
+    let pids = Up::pids(&data);
+    up.signal(weir_stack::Signal::INT);
+    assert!(up.ended().await.success());
+    all_gone(&pids).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_is_scaled_by_hand() {
+    let data = scratch();
+    let up = Up::start(&data, &[]).await;
+    let workers = |stack: &Value| {
+        let all = stack["processes"].as_array().expect("processes");
+        all.iter().filter(|role| role["role"] == "worker" && role["state"] == "running").count()
+    };
+    for size in [4, 1] {
+        let scale = output(weir(&data, &["fleet", "scale", &size.to_string()])).await;
+        assert!(scale.status.success(), "{}", String::from_utf8_lossy(&scale.stderr));
+        eventually("the fleet has its size", PATIENCE, async || workers(&stack(&data)) == size).await;
+    }
+    let status = output(weir(&data, &["status", "--output", "json"])).await;
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert!(status.to_string().contains(&format!("127.0.0.1:{}", up.port)), "{status}");
+    up.signal(weir_stack::Signal::INT);
+    assert!(up.ended().await.success());
+}
