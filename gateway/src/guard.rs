@@ -31,6 +31,8 @@ pub(crate) struct Verdict {
 /// Watches one queue.
 pub(crate) struct Guard {
     queue: Queue,
+    /// The queue as batches reach it: over a connection of their own.
+    batches: Queue,
     sweeper: Enqueuer,
     config: GatewayConfig,
     seen: ServerState,
@@ -49,13 +51,13 @@ pub(crate) struct Watch {
 }
 
 impl Guard {
-    pub(crate) fn new(queue: Queue, config: GatewayConfig) -> (Self, Watch) {
+    pub(crate) fn new(queue: Queue, batches: Queue, config: GatewayConfig) -> (Self, Watch) {
         let first = Verdict { refuse: Some(Unavailable::NotReady), retry_after: 1 };
         let (verdict, verdicts) = watch::channel(first);
         let (health, healths) = watch::channel(Health::waiting("Redis was not looked at yet"));
         let sweeper = Enqueuer::new(queue.clone(), config.bounds);
         let (seen, backlog) = (ServerState::default(), DrainRate::default());
-        let guard = Self { queue, sweeper, config, seen, backlog, verdict, health };
+        let guard = Self { queue, batches, sweeper, config, seen, backlog, verdict, health };
         (guard, Watch { verdict: verdicts, health: healths, trouble: Arc::default() })
     }
 
@@ -83,6 +85,9 @@ impl Guard {
         let (verdict, health) = match self.look().await {
             Ok(found) => found,
             Err(error) => {
+                // The batches' connection has most likely ended too. Who uses it next would find that out with a
+                // message of which nobody knows whether it was accepted.
+                self.batches.link().reset().await;
                 gauge!("weir_queue_up").set(0.0);
                 let verdict = Verdict { refuse: Some(Unavailable::NotReady), retry_after: 1 };
                 (verdict, Health::waiting(error.to_string()))

@@ -46,7 +46,7 @@ pub struct Gateway {
     listeners: Vec<TcpListener>,
     guard: Guard,
     watch: Watch,
-    queue: Queue,
+    batches: Queue,
 }
 
 /// Binds the addresses. Redis need not be there: the gateway answers 503 until it is. Must be called within a tokio
@@ -57,9 +57,9 @@ pub struct Gateway {
 pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayError> {
     let listen = |address: &SocketAddr| bind(*address).map_err(|error| GatewayError::Bind { address: *address, error });
     let listeners = config.listen.iter().map(listen).collect::<Result<_, _>>()?;
-    let (guard, watch) = Guard::new(queue.clone(), config.clone());
-    let queue = queue.on_own_link(config.http.batch_timeout);
-    Ok(Gateway { config, listeners, guard, watch, queue })
+    let batches = queue.on_own_link(config.http.batch_timeout);
+    let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
+    Ok(Gateway { config, listeners, guard, watch, batches })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -84,8 +84,8 @@ impl Gateway {
 
     /// Serves until `shutdown`, then finishes what is under way, for as long as the configuration says.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, guard, watch, queue } = self;
-        let enqueuer = Enqueuer::new(queue, config.bounds);
+        let Self { config, listeners, guard, watch, batches } = self;
+        let enqueuer = Enqueuer::new(batches, config.bounds);
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
         let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone()));

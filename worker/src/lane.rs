@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use weir_core::dead_letter::class;
 use weir_core::journey::Attempt;
 use weir_core::queue::consume::{Entry, Lane, Target};
@@ -36,6 +37,12 @@ pub(crate) struct LaneReader {
     pub(crate) abort: Shutdown,
 }
 
+/// The right to process, while it is held.
+enum Turn<'s> {
+    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'s, ()>),
+    Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'s, ()>),
+}
+
 /// Entries by what they turned out to be.
 struct Sorted<'e> {
     /// The entries of `messages`, in the same order.
@@ -56,8 +63,8 @@ impl LaneReader {
         while !self.stop.is_cancelled() {
             match self.stop.run_until_cancelled(self.step(pending_first)).await {
                 None => break,
-                Some(Ok(Some(entries))) => {
-                    if self.process(&entries).await.is_err() {
+                Some(Ok(Some((entries, turn)))) => {
+                    if self.process(&entries, turn).await.is_err() {
                         return;
                     }
                 }
@@ -70,15 +77,28 @@ impl LaneReader {
         }
     }
 
-    /// Reads entries; `None` when there are none.
-    async fn step(&self, pending_first: bool) -> Result<Option<Vec<Entry>>, QueueError> {
-        let count = if self.lane == Lane::Suspect { 1 } else { self.state.config.batch };
-        let entries = if pending_first {
-            self.reads.read_pending(self.partition, self.lane, &self.consumer, count).await?
+    /// Reads entries; `None` when there are none. A suspect is read only once nothing else is under way: what is merely
+    /// held at a death of this process would be blamed too.
+    async fn step(&self, pending_first: bool) -> Result<Option<(Vec<Entry>, Option<Turn<'_>>)>, QueueError> {
+        if self.lane != Lane::Suspect {
+            let entries = self.read(pending_first, self.state.config.batch, BLOCK).await?;
+            return Ok((!entries.is_empty()).then_some((entries, None)));
+        }
+        if !pending_first && self.reads.length(self.partition, self.lane).await? == 0 {
+            tokio::time::sleep(PAUSE).await;
+            return Ok(None);
+        }
+        let turn = self.take_turn().await;
+        let entries = self.read(pending_first, 1, Duration::ZERO).await?;
+        Ok((!entries.is_empty()).then_some((entries, Some(turn))))
+    }
+
+    async fn read(&self, pending: bool, count: usize, block: Duration) -> Result<Vec<Entry>, QueueError> {
+        if pending {
+            self.reads.read_pending(self.partition, self.lane, &self.consumer, count).await
         } else {
-            self.reads.read_new(self.partition, self.lane, &self.consumer, count, BLOCK).await?
-        };
-        Ok((!entries.is_empty()).then_some(entries))
+            self.reads.read_new(self.partition, self.lane, &self.consumer, count, block).await
+        }
     }
 
     async fn after_error(&self, error: &QueueError) {
@@ -93,8 +113,12 @@ impl LaneReader {
     }
 
     /// From entries to outcomes to where each belongs.
-    async fn process(&self, entries: &[Entry]) -> Result<(), Interrupted> {
+    async fn process(&self, entries: &[Entry], turn: Option<Turn<'_>>) -> Result<(), Interrupted> {
         let held = Held::new(&self.state, entries.len());
+        let turn = match turn {
+            Some(turn) => turn,
+            None => self.abort.run_until_cancelled(self.take_turn()).await.ok_or(Interrupted)?,
+        };
         let Sorted { sources, messages, mut targets } = self.sort(entries);
         let outcomes = self.store(&messages).await?;
         let (mut stored, mut duplicates) = (Vec::new(), Vec::new());
@@ -111,8 +135,17 @@ impl LaneReader {
         self.record(&messages, stored.len(), duplicates.len());
         self.settle(&stored, &duplicates).await?;
         self.move_all(&targets).await?;
+        drop(turn);
         drop(held);
         Ok(())
+    }
+
+    /// Waits until this lane may process: a suspect alone, everything else beside each other.
+    async fn take_turn(&self) -> Turn<'_> {
+        match self.lane {
+            Lane::Suspect => Turn::Alone(self.state.alone.write().await),
+            Lane::Ingest | Lane::Retry => Turn::Shared(self.state.alone.read().await),
+        }
     }
 
     /// Decodes entries, and decides about those that are no messages.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use metrics::{Counter, Histogram};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use weir_core::ops::Health;
 use weir_core::queue::Queue;
 use weir_store::{DialogCache, Store};
@@ -19,6 +19,9 @@ pub(crate) struct State {
     pub(crate) cache: DialogCache,
     /// Batches that PostgreSQL may work on at once.
     pub(crate) batches: Semaphore,
+    /// Held for reading by every batch and for writing by a suspect: while one is processed nothing else is, so that a
+    /// death of this process is that entry's and nobody else's.
+    pub(crate) alone: RwLock<()>,
     /// Entries that were read and are not settled yet.
     pub(crate) in_flight: AtomicUsize,
     /// Entries settled as stored since the start.
@@ -63,6 +66,7 @@ impl State {
             name,
             cache: DialogCache::new(config.cached_dialogs),
             batches: Semaphore::new(config.batches),
+            alone: RwLock::new(()),
             config,
             queue,
             store,

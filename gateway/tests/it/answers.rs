@@ -176,7 +176,10 @@ async fn get_and_head_say_whether_a_message_could_be_accepted() {
     let house = House::new().await;
     for path in [WEBHOOK, "/in/messenger", "/in/messenger/batch"] {
         let reply = house.gateway.client.send(Method::GET, path, &[], "").await;
-        assert_eq!((reply.status, reply.text("status"), reply.text("durability")), (200, "ready".into(), "disk".into()));
+        assert_eq!(
+            (reply.status, reply.text("status"), reply.text("durability")),
+            (200, "ready".into(), "disk".into())
+        );
         let reply = house.gateway.client.send(Method::HEAD, path, &[], "").await;
         assert_eq!((reply.status, reply.bytes.len()), (200, 0));
     }

@@ -97,7 +97,7 @@ async fn a_slow_redis_is_waited_for_no_longer_than_the_batch_timeout() {
 async fn too_many_in_flight_are_refused_at_once() {
     let house = House::with_proxy(&[("limit.in_flight", "2")]).await;
     house.post(&message("warm")).await.accepted();
-    house.proxy().stall(true);
+    house.redis.pause();
     let mut posts = JoinSet::new();
     for id in ["first", "second"] {
         let seen = Arc::new(AtomicBool::new(false));
@@ -108,7 +108,7 @@ async fn too_many_in_flight_are_refused_at_once() {
         eventually("it is on its way", SOON, async || seen.load(Ordering::SeqCst)).await;
     }
     house.post(&message("third")).await.is_unavailable("in-flight");
-    house.proxy().stall(false);
+    house.redis.resume();
     posts.join_all().await;
     house.post(&message("third")).await.accepted();
 }

@@ -64,8 +64,7 @@ async fn it_listens_on_all_its_addresses() {
 
 #[tokio::test]
 async fn at_level_memory_a_redis_without_a_log_will_do() {
-    let house =
-        House::with_redis(&[("appendonly", "no")], &[("gateway.durability", "memory")]).await;
+    let house = House::with_redis(&[("appendonly", "no")], &[("gateway.durability", "memory")]).await;
     house.gateway.ready().await;
     let reply = house.post(&message("a")).await;
     reply.accepted();

@@ -59,7 +59,8 @@ async fn answers_to_one_message() {
     let client = &house.gateway.client;
     let json = [("content-type", "application/json")];
     let gzip = [json[0], ("content-encoding", "gzip")];
-    let wrong = json!({ "external_message_id": "a b", "external_client_id": 7, "client_phone": "8", "message_text": "" });
+    let wrong =
+        json!({ "external_message_id": "a b", "external_client_id": 7, "client_phone": "8", "message_text": "" });
     let large = message_with("a", "x", "y".repeat(70_000));
     let body = message("a").to_string();
     let mut all = vec![

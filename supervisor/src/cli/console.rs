@@ -1,5 +1,5 @@
-//! `weir psql` and `weir redis-cli`: the clients, connected to the stack. Passwords travel in the environment, which only
-//! the user and root can read, and never among the arguments, which everybody can.
+//! `weir psql` and `weir redis-cli`: the clients, connected to the stack. Passwords travel in the environment, which
+//! only the user and root can read, and never among the arguments, which everybody can.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -81,8 +81,9 @@ const PARAMETERS: [(&str, &str); 13] = [
 
 /// What libpq reads from the environment in place of a URL.
 fn postgres_environment(url: &SecretUrl) -> Result<Vec<(&'static str, String)>> {
-    let parsed = Url::parse(url.expose())
-        .map_err(|error| anyhow::anyhow!("{url} is no PostgreSQL URL ({error}); it looks like postgres://user@host:5432/name"))?;
+    let parsed = Url::parse(url.expose()).map_err(|error| {
+        anyhow::anyhow!("{url} is no PostgreSQL URL ({error}); it looks like postgres://user@host:5432/name")
+    })?;
     let host = parsed.host_str().map(|host| decode(host.trim_matches(['[', ']'])));
     let database = decode(parsed.path().trim_start_matches('/'));
     let mut pairs = vec![

@@ -3,6 +3,7 @@ use weir_core::queue::{GROUP, Queue};
 use weir_core::secret::SecretUrl;
 use weir_store::testing;
 
+use crate::fleet::{plant_lease, plant_worker};
 use crate::stack::{Ended, NOBODY, Stack, assert_help};
 
 async fn examine(stack: &Stack) -> Ended {
@@ -133,6 +134,32 @@ async fn a_missing_month_is_found_and_made() {
     assert_check(&report, "database", "months", "fail", &next);
     stack.run(&["doctor", "--fix", "--yes"]).await.says(&["made ", &next]);
     assert_check(&examine(&stack).await.json(), "database", "months", "ok", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_versions_and_silent_or_paused_workers_are_found() {
+    let stack = Stack::new().await;
+    let queue = stack.prepared().await;
+    plant_worker(&queue, "web1-1-aaaa", &[]).await;
+    plant_worker(&queue, "web1-2-bbbb", &[("version", "0.2.0"), ("state", "paused: no space left")]).await;
+    plant_lease(&queue, 3, "web1-3-cccc", 60_000).await;
+    let report = examine(&stack).await.code(3).json();
+    assert_check(&report, "workers", "number", "ok", "2");
+    assert_check(&report, "workers", "version", "warn", "1 of 0.1.0, 1 of 0.2.0");
+    assert_check(&report, "workers", "heartbeat", "warn", "web1-3-cccc");
+    assert_check(&report, "workers", "paused", "fail", "web1-2-bbbb is paused: no space left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn libraries_that_a_running_worker_may_use_are_kept() {
+    let stack = Stack::new().await;
+    let queue = stack.prepared().await;
+    let old = "#!lua name=weir_00000000\nredis.register_function('weir_00000000_x', function() return 1 end)";
+    queue.command::<String>(redis::cmd("FUNCTION").arg("LOAD").arg(old)).await.unwrap();
+    plant_worker(&queue, "web1-1-aaaa", &[("version", "0.0.9")]).await;
+    stack.run(&["doctor", "--fix", "--yes"]).await;
+    let report = examine(&stack).await.json();
+    assert_check(&report, "redis", "old functions", "ok", "weir_00000000; workers of other versions run");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ async fn put(queue: &Queue, key: &str, fields: &[(&str, &str)]) {
 }
 
 /// A worker's heartbeat.
-async fn plant_worker(queue: &Queue, name: &str, more: &[(&str, &str)]) {
+pub(crate) async fn plant_worker(queue: &Queue, name: &str, more: &[(&str, &str)]) {
     let now = now_ms().to_string();
     let fields = [
         ("host", "web1"),
@@ -36,13 +36,15 @@ async fn plant_worker(queue: &Queue, name: &str, more: &[(&str, &str)]) {
     }
 }
 
-async fn plant_lease(queue: &Queue, partition: u16, consumer: &str, left_ms: u64) {
+/// A lease of a consumer in one partition.
+pub(crate) async fn plant_lease(queue: &Queue, partition: u16, consumer: &str, left_ms: u64) {
     let mut add = redis::cmd("ZADD");
     add.arg(&queue.keys(partition).alive).arg(now_ms() + left_ms).arg(consumer);
     queue.command::<i64>(&add).await.unwrap();
 }
 
-async fn plant_supervisor(queue: &Queue, host: &str) {
+/// A supervisor that said something just now.
+pub(crate) async fn plant_supervisor(queue: &Queue, host: &str) {
     let now = now_ms().to_string();
     let fields = [
         ("min", "1"),

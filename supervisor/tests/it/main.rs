@@ -2,10 +2,13 @@
 
 mod console;
 mod deploy;
+mod dlq;
 mod doctor;
 mod fleet;
 mod kills;
 mod ledger;
+mod letters;
+mod message;
 mod migrate;
 mod send;
 mod stack;

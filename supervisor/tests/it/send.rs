@@ -1,4 +1,6 @@
-use weir_stack::testing::eventually;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use weir_stack::testing::{Direction, FaultProxy, eventually};
 
 use crate::stack::{DEADLINE, NOBODY, Stack, assert_help};
 
@@ -93,6 +95,29 @@ async fn what_is_refused_for_now_is_sent_again_with_its_id() {
     assert!(sent["retried"].as_u64().unwrap() > 0, "{sent}");
     let given_up = ["send", "--count", "300", "--clients", "1", "--url", &url, "--wait", "0s", "--give-up", "0s"];
     stack.run(&given_up).await.code(3).says(&["with 429"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_on_the_way_is_asked_for_again() {
+    let mut stack = Stack::new().await;
+    let proxy = FaultProxy::start(stack.gateway(&[]).await).await;
+    stack.worker(&[]).await;
+    let (faults, cut) = (proxy.faults(), AtomicBool::new(false));
+    proxy.watch(b"HTTP/1.1 202".to_vec(), Direction::Reply, move || {
+        if !cut.swap(true, Ordering::Relaxed) {
+            faults.cut();
+        }
+    });
+    let url = format!("http://{}", proxy.addr());
+    let args = ["send", "--count", "40", "--concurrency", "4", "--url", &url, "--output", "json"];
+    let sent = stack.run(&args).await.code(0).json();
+    assert!(sent["retried"].as_u64().unwrap() > 0, "{sent}");
+    assert_eq!(
+        (&sent["accepted"], &sent["duplicates"], &sent["unknown"]),
+        (&40.into(), &0.into(), &0.into()),
+        "{sent}"
+    );
+    assert_eq!(sent["arrival"]["stored"], 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

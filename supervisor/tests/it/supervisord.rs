@@ -39,7 +39,9 @@ fn program(name: &str) -> PathBuf {
         .chain(["/usr/bin".into(), "/usr/local/bin".into()])
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{name} was not found: `make servers` does not install it, `make test` does (Debian package supervisor)"))
+        .unwrap_or_else(|| {
+            panic!("{name} was not found: it is in the Debian package supervisor, which `make test` installs")
+        })
 }
 
 /// A supervisord that keeps a gateway and workers alive.
@@ -53,7 +55,8 @@ impl Supervisord {
     fn start(world: &World, gateway: u16, workers: usize) -> Self {
         let dir = world.data.path();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-        let text = MAIN_FILE.replace("DIR", &dir.display().to_string()).replace("DEPLOY", &deploy.display().to_string());
+        let text =
+            MAIN_FILE.replace("DIR", &dir.display().to_string()).replace("DEPLOY", &deploy.display().to_string());
         let main_file = dir.join("supervisord.conf");
         fs::write(&main_file, text).expect("a configuration");
 
@@ -78,12 +81,14 @@ impl Supervisord {
         Self { process, main_file, log: dir.join("supervisord.log") }
     }
 
-    /// The process id of a program that runs.
-    async fn pid(&self, program: &str) -> Option<u32> {
+    /// The process id of a program that has run for `startsecs`: only then `autorestart` brings it back.
+    async fn running(&self, program: &str) -> Option<u32> {
         let mut command = Command::new(self::program("supervisorctl"));
-        command.arg("--configuration").arg(&self.main_file).args(["pid", &format!("weir:{program}")]);
+        command.arg("--configuration").arg(&self.main_file).args(["status", &format!("weir:{program}")]);
         let output = output(command).await;
-        String::from_utf8_lossy(&output.stdout).trim().parse().ok().filter(|pid| *pid != 0)
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        let pid = line.split_once("RUNNING")?.1.trim().strip_prefix("pid ")?;
+        pid.split(',').next()?.parse().ok()
     }
 
     /// What it reports of programs that it started, stopped or lost.
@@ -137,15 +142,15 @@ async fn supervisord_brings_a_killed_worker_back_and_stops_everything_in_order()
     let supervisord = Supervisord::start(&world, port, 2);
     accepts(port).await;
     let worker = "weir-worker-00";
-    eventually("the worker runs", PATIENCE, async || supervisord.pid(worker).await.is_some()).await;
-    let victim = supervisord.pid(worker).await.expect("a worker");
+    eventually("the worker runs", PATIENCE, async || supervisord.running(worker).await.is_some()).await;
+    let victim = supervisord.running(worker).await.expect("a worker");
 
     let mut ledger = Ledger::start(port, 8);
     eventually("some hundreds are accepted", PATIENCE, async || ledger.accepted() > 300).await;
     let pid = rustix::process::Pid::from_raw(victim.try_into().expect("a pid")).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the worker is there");
     eventually("the worker is back", PATIENCE, async || {
-        supervisord.pid(worker).await.is_some_and(|pid| pid != victim)
+        supervisord.running(worker).await.is_some_and(|pid| pid != victim)
     })
     .await;
     let so_far = ledger.accepted();

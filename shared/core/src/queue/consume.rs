@@ -134,9 +134,20 @@ impl Queue {
         block: Duration,
     ) -> Result<Vec<Entry>, QueueError> {
         let mut cmd = redis::cmd("XREADGROUP");
-        cmd.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis() as u64);
+        cmd.arg("GROUP").arg(GROUP).arg(consumer).arg("COUNT").arg(count);
+        if !block.is_zero() {
+            cmd.arg("BLOCK").arg(block.as_millis() as u64);
+        }
         cmd.arg("STREAMS").arg(self.stream(partition, lane)).arg(">");
         Ok(read_entries(lane, self.command(&cmd).await?))
+    }
+
+    /// How many entries a stream holds, finished ones that are not trimmed yet included: none in `suspect`.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn length(&self, partition: u16, lane: Lane) -> Result<u64, QueueError> {
+        self.command(redis::cmd("XLEN").arg(self.stream(partition, lane))).await
     }
 
     /// Reads up to `count` of the consumer's own pending entries, oldest first. An entry that was deleted by hand

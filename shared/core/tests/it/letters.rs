@@ -128,7 +128,10 @@ async fn an_edited_letter_keeps_what_came_first() {
     let after = place.queue.letters(0, Shelf::Dead, "-", 9).await.unwrap();
     assert_eq!(after.len(), 1);
     let DeadLetter { entry, envelope, original, edited, origin, class, journey, .. } = &after[0];
-    assert_eq!((entry, envelope.as_slice(), original, edited.as_str()), (&third, &b"three"[..], &before.envelope, "olga"));
+    assert_eq!(
+        (entry, envelope.as_slice(), original, edited.as_str()),
+        (&third, &b"three"[..], &before.envelope, "olga")
+    );
     assert_eq!((origin, class, journey.attempts), (&before.origin, &before.class, before.journey.attempts));
     assert_eq!(place.balance().await.dead, 1);
     assert_eq!(acts(&place).await, ["edit  ", "edit  "]);

@@ -81,10 +81,8 @@ async fn the_balance_holds_after_a_rewrite_of_the_log_and_a_restart() {
     let read = place.read(Lane::Ingest, "w", 100).await;
     place.settle(Lane::Ingest, "w", &ids(&read[..50])).await;
     let () = place.ask(&["BGREWRITEAOF"]).await;
-    eventually("the log is rewritten", SOON, async || {
-        place.info("persistence", "aof_rewrite_in_progress").await == 0
-    })
-    .await;
+    eventually("the log is rewritten", SOON, async || place.info("persistence", "aof_rewrite_in_progress").await == 0)
+        .await;
     // Redis forgets in a restart what the group has read since the rewrite: its own lag is wrong from then on.
     let more = place.read(Lane::Ingest, "w", 120).await;
     place.settle(Lane::Ingest, "w", &ids(&more[..100])).await;
@@ -197,10 +195,8 @@ async fn a_batch_without_an_answer_is_unknown_and_its_repeat_learns_the_truth() 
     let proxy = FaultProxy::start(([127, 0, 0, 1], place.redis.port()).into()).await;
     let url = place.redis.url().replace(&format!(":{}/", place.redis.port()), &format!(":{}/", proxy.addr().port()));
     let far = weir_core::queue::Queue::new(&weir_core::secret::SecretUrl::new(url), 1).unwrap();
-    let enqueuer = weir_core::queue::enqueue::Enqueuer::new(
-        far.on_own_link(Duration::from_millis(300)),
-        crate::support::BOUNDS,
-    );
+    let enqueuer =
+        weir_core::queue::enqueue::Enqueuer::new(far.on_own_link(Duration::from_millis(300)), crate::support::BOUNDS);
     new_id(&enqueuer.enqueue(&[message("warm", "x")]).await[0]);
 
     proxy.swallow_replies(true);

@@ -129,9 +129,12 @@ async fn at_level_replica_a_batch_counts_once_replicas_have_it() {
     }
     replica.resume();
     eventually("the replica has caught up", SOON, async || {
-        enqueuer.enqueue(&batch).await.iter().zip(&first).all(|(result, id)| {
-            matches!(result, Ok(Enqueued::Duplicate(found)) if found == id)
-        })
+        enqueuer
+            .enqueue(&batch)
+            .await
+            .iter()
+            .zip(&first)
+            .all(|(result, id)| matches!(result, Ok(Enqueued::Duplicate(found)) if found == id))
     })
     .await;
 }

@@ -54,7 +54,8 @@ async fn layout(queue: &Queue, findings: &mut Findings) -> Result<bool, QueueErr
             Ok(false)
         }
         Some(theirs) if *theirs != ours => {
-            let found = format!("{theirs} partitions there, {ours} configured here: no role of this configuration starts");
+            let found =
+                format!("{theirs} partitions there, {ours} configured here: no role of this configuration starts");
             findings.fail(PART, "layout", found, format!("set redis.partitions = {theirs}, or use another Redis"));
             Ok(false)
         }
@@ -178,8 +179,10 @@ impl Streams {
         if self.ghosts.is_empty() {
             findings.ok(PART, "content", format!("there for all {} pending entries looked at", self.sampled));
         } else {
-            let found = format!("gone for {} of {} pending entries: {}", self.ghosts.len(), self.sampled, some(&self.ghosts));
-            let fix = "somebody deleted or trimmed by hand: find who; the worker that holds them gives them up when it ends";
+            let found =
+                format!("gone for {} of {} pending entries: {}", self.ghosts.len(), self.sampled, some(&self.ghosts));
+            let fix =
+                "somebody deleted or trimmed by hand: find who; the worker that holds them gives them up when it ends";
             findings.fail(PART, "content", found, fix);
         }
         self.oldest.sort_by_key(|oldest| std::cmp::Reverse(oldest.idle));

@@ -46,7 +46,8 @@ impl Fleet {
     }
 }
 
-/// Sets a field of a hash that its owner renews. Should the hash end at this very moment, it must not come back to stay.
+/// Sets a field of a hash that its owner renews. Should the hash end at this very moment, it must not come back to
+/// stay.
 async fn set_field(queue: &Queue, key: &str, field: &str, value: impl ToString) -> Result<()> {
     let mut both = redis::pipe();
     both.cmd("HSET").arg(key).arg(field).arg(value.to_string());

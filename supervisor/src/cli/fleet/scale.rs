@@ -112,7 +112,9 @@ impl Scale {
             Wanted::Number(0) if !self.yes => {
                 bail!("with 0 workers nothing is stored until the fleet is scaled up again: add --yes if that is meant")
             }
-            Wanted::Number(number) if number > MOST => bail!("{number} workers are more than one host can have: {MOST}"),
+            Wanted::Number(number) if number > MOST => {
+                bail!("{number} workers are more than one host can have: {MOST}")
+            }
             Wanted::Number(number) if number > MANY && !self.yes => {
                 bail!("{number} workers on one host are more than {MANY}: add --yes if that is meant")
             }

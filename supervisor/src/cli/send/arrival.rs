@@ -87,7 +87,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(traffic: &'a Traffic, tally: &Tally, store: Store, queue: Option<Queue>) -> Self {
-        // A message dies after it was accepted. Repeats of an earlier run were accepted before: their letters count too.
+        // A message dies after it was accepted. Repeats of an earlier run were accepted before: then all letters count.
         let from = if tally.duplicates == 0 { tally.first_ms.unwrap_or_default() } else { 0 };
         let partitions = queue.as_ref().map_or(0, Queue::partitions);
         Self {

@@ -164,7 +164,9 @@ impl Send {
 /// Says at once when there is no gateway at all, or one that does not know the source.
 async fn ask_gateway(target: &Target, path: &str) -> Result<()> {
     match Connection::new(target.clone()).get(path).await {
-        Err(error) => bail!("no gateway can be asked: {error}; start one with `weir up`, or give its address with --url"),
+        Err(error) => {
+            bail!("no gateway can be asked: {error}; start one with `weir up`, or give its address with --url")
+        }
         Ok(answer) if answer.status == hyper::StatusCode::NOT_FOUND => {
             bail!("{target} does not know {path}: is it a gateway, and is the source configured there?")
         }

@@ -49,10 +49,21 @@ struct Open {
 
 /// What an answer says of one message.
 enum Verdict {
-    Safe { id: Option<MessageId>, duplicate: bool },
-    Refused { status: u16, reason: String },
+    Safe {
+        id: Option<MessageId>,
+        duplicate: bool,
+    },
+    Refused {
+        status: u16,
+        reason: String,
+    },
     /// Try again: after so many seconds, if it says so.
-    Again { status: u16, reason: String, after: Option<u64>, unknown: bool },
+    Again {
+        status: u16,
+        reason: String,
+        after: Option<u64>,
+        unknown: bool,
+    },
 }
 
 impl Plan {
@@ -250,7 +261,7 @@ mod tests {
     #[test]
     fn each_message_of_a_batch_has_its_own_answer() {
         let body = r#"{"results":[{"code":202,"status":"accepted","message_id":"0-5-1","durability":"disk"},
-            {"code":429,"status":"rejected","problem":{"type":"urn:weir:problem:rate-client","status":429,"detail":"y"}}]}"#;
+            {"code":429,"status":"rejected","problem":{"type":"urn:weir:problem:rate-client","detail":"y"}}]}"#;
         let verdicts = judge_batch(&answer(200, None, body), 2);
         assert!(matches!(verdicts[0], Verdict::Safe { duplicate: false, .. }));
         assert!(matches!(&verdicts[1], Verdict::Again { status: 429, unknown: false, .. }));

@@ -41,7 +41,10 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 impl Status {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
         if self.every < Duration::from_millis(100) {
-            bail!("--every {}: 100ms at least, every look costs Redis some work", humantime::format_duration(self.every));
+            bail!(
+                "--every {}: 100ms at least, every look costs Redis some work",
+                humantime::format_duration(self.every)
+            );
         }
         let mut watcher = Watcher::new(context)?;
         if self.watch {

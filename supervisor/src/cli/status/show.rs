@@ -131,7 +131,17 @@ fn backlog(report: &Report, sum: &Sum) -> String {
 }
 
 const PARTITION: [&str; 11] = [
-    "partition", "accepted", "stored", "duplicate", "dead", "undelivered", "pending", "due", "suspect", "parked", "drift",
+    "partition",
+    "accepted",
+    "stored",
+    "duplicate",
+    "dead",
+    "undelivered",
+    "pending",
+    "due",
+    "suspect",
+    "parked",
+    "drift",
 ];
 
 fn each_partition(partitions: &[Sum]) {
