@@ -9,13 +9,14 @@ mod tally;
 mod traffic;
 
 use std::convert::Infallible;
+use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 use weir_core::shutdown::{self, Shutdown};
@@ -188,9 +189,11 @@ async fn send_all(plan: &Arc<Plan>, target: &Target, concurrency: u16) -> Tally 
 
 /// A progress bar on standard error; nothing is drawn where that is no terminal.
 fn bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg}, {per_sec}, {eta} left")
+    let pace =
+        |state: &ProgressState, out: &mut dyn fmt::Write| write!(out, "{:.0}/s", state.per_sec()).unwrap_or_default();
+    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg}, {pace}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style).with_message(what)
+    ProgressBar::new(length).with_style(style.with_key("pace", pace)).with_message(what)
 }
 
 #[cfg(test)]
