@@ -121,7 +121,7 @@ async fn fill(queue: &Queue, backlog: usize) -> Result<()> {
     Ok(())
 }
 
-fn entry(run: u32, number: usize) -> NewEntry {
+pub(crate) fn entry(run: u32, number: usize) -> NewEntry {
     let message = Message {
         source: "messenger".into(),
         external_message_id: format!("{run:08x}{number:024x}").into(),

@@ -9,6 +9,7 @@ mod child;
 mod dedupe;
 mod drain;
 mod load;
+mod queue;
 mod report;
 
 use std::process::ExitCode;
@@ -52,6 +53,12 @@ enum Command {
     },
     /// Bytes per remembered id
     Dedupe,
+    /// Raw calls of the enqueue function
+    Queue {
+        /// Seconds of load for each figure
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
     /// A server under load: a bare hyper server
     #[command(hide = true)]
     ServeBare,
@@ -83,11 +90,13 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::All { seconds, backlog } => {
             accept::measure(&mut report, seconds).await?;
+            queue::measure(&mut report, seconds).await?;
             dedupe::measure(&mut report).await?;
             drain::measure(&mut report, backlog).await?;
         }
         Command::Accept { seconds } => accept::measure(&mut report, seconds).await?,
         Command::Drain { backlog } => drain::measure(&mut report, backlog).await?,
+        Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
         Command::Dedupe => dedupe::measure(&mut report).await?,
         Command::ServeBare => return bare::serve().await,
         Command::ServeGateway { durability } => return accept::serve_gateway(durability).await,

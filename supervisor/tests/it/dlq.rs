@@ -33,12 +33,26 @@ async fn plant_many(queue: &Queue, count: usize) {
 
 /// Letters of every kind: five by messenger, one by max, one that is no message; `old` died three hours ago.
 async fn plant_all_kinds(queue: &Queue) {
-    plant_at(queue, MessageKey::new("messenger", "old").partition(4), now_ms() - 3 * 3_600_000, "old", "conflict", "3-1-1 has the same id").await;
+    plant_at(
+        queue,
+        MessageKey::new("messenger", "old").partition(4),
+        now_ms() - 3 * 3_600_000,
+        "old",
+        "conflict",
+        "3-1-1 has the same id",
+    )
+    .await;
     plant(queue, &["data-1"], |_| {}).await;
     plant(queue, &["data-2"], |letter| letter.error = "value 9 is too long".into()).await;
-    plant_messages(queue, &[weir_core::message::Message { source: "max".into(), message_text: "say \"hi\"".into(), ..message("max-1") }], |_| {}).await;
+    plant_messages(
+        queue,
+        &[weir_core::message::Message { source: "max".into(), message_text: "say \"hi\"".into(), ..message("max-1") }],
+        |_| {},
+    )
+    .await;
     plant(queue, &["check"], |letter| {
-        (letter.class, letter.code, letter.error) = ("constraint".into(), "23514".into(), "breaks messages_check".into());
+        (letter.class, letter.code, letter.error) =
+            ("constraint".into(), "23514".into(), "breaks messages_check".into());
     })
     .await;
     plant(queue, &["again"], |letter| {
@@ -89,7 +103,8 @@ async fn every_filter_selects_its_letters_in_every_command() {
         let found: BTreeSet<_> = ids(&list).into_iter().collect();
         assert_eq!(found, expected.iter().map(|id| (*id).to_owned()).collect(), "{filter:?}");
         let count = expected.len() as u64;
-        let counted: u64 = run(&["dlq", "stats"]).await.json().as_array().unwrap().iter().map(|g| g["count"].as_u64().unwrap()).sum();
+        let counted: u64 =
+            run(&["dlq", "stats"]).await.json().as_array().unwrap().iter().map(|g| g["count"].as_u64().unwrap()).sum();
         assert_eq!(counted, count, "stats {filter:?}");
         assert_eq!(run(&["dlq", "replay", "--dry-run"]).await.json()["count"], count, "replay {filter:?}");
         assert_eq!(run(&["dlq", "purge", "--dry-run"]).await.json()["selected"], count, "purge {filter:?}");
@@ -142,7 +157,15 @@ async fn stats_group_letters_by_what_they_died_of() {
     let stack = Stack::new().await;
     let queue = stack.prepared().await;
     for n in 0..6 {
-        plant_at(&queue, n % 4, 1_746_057_600_000 + 60_000 * u64::from(n), &format!("id-{n}"), "data", &format!("row {n} is wrong")).await;
+        plant_at(
+            &queue,
+            n % 4,
+            1_746_057_600_000 + 60_000 * u64::from(n),
+            &format!("id-{n}"),
+            "data",
+            &format!("row {n} is wrong"),
+        )
+        .await;
     }
     plant_at(&queue, 0, 1_746_060_000_000, "other", "conflict", "other content").await;
     let ended = stack.run(&["dlq", "stats"]).await.code(0);
@@ -162,8 +185,17 @@ async fn show_tells_all_but_personal_data_unless_asked() {
         let ended = stack.run(&["dlq", "show", id]).await.code(0);
         assert!(!ended.text().contains(PHONE) && !ended.text().contains(TEXT), "{ended:?}");
         ended.says(&[
-            &place, "data", "22021", "value 17 is too long", &message_id, "worker-7", "2025-05-01T00:00:00",
-            "4bf92f3577b34da6a3ce929d0e0e4736", "crashes", "…1182", "(15 characters)",
+            &place,
+            "data",
+            "22021",
+            "value 17 is too long",
+            &message_id,
+            "worker-7",
+            "2025-05-01T00:00:00",
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            "crashes",
+            "…1182",
+            "(15 characters)",
         ]);
     }
     stack.run(&["dlq", "show", "shown", "--reveal"]).await.code(0).says(&[PHONE, TEXT]);
@@ -238,7 +270,11 @@ async fn nothing_is_done_to_letters_that_nobody_named_or_confirmed() {
         stack.run(&["dlq", verb]).await.code(1).says(&["every dead letter", "--all"]);
         stack.run(&["dlq", verb, "--yes"]).await.code(1).says(&["--all"]);
         stack.run(&["dlq", verb, "--limit", "1", "--yes"]).await.code(1).says(&["--all"]);
-        stack.run(&["dlq", verb, "--class", "data"]).await.code(1).says(&["2 dead letters", "Nothing was changed", "--yes"]);
+        stack.run(&["dlq", verb, "--class", "data"]).await.code(1).says(&[
+            "2 dead letters",
+            "Nothing was changed",
+            "--yes",
+        ]);
         stack.run(&["dlq", verb, "--all"]).await.code(1).says(&["--yes"]);
         stack.run(&["dlq", verb, "--all", "--class", "data", "--yes"]).await.code(1).says(&["contradicts"]);
         stack.run(&["dlq", verb, "--class", "data", "--dry-run"]).await.code(0);
@@ -253,10 +289,18 @@ async fn a_dry_run_says_what_a_replay_would_do() {
     let queue = stack.prepared().await;
     plant_all_kinds(&queue).await;
     let ended = stack.run(&["dlq", "replay", "--all", "--dry-run", "--rate", "1/s"]).await.code(0);
-    ended.says(&["7 letters would be replayed at 1/s, which takes 7s", "under 10 min", "value # is too long", "under 6 h"]);
+    ended.says(&[
+        "7 letters would be replayed at 1/s, which takes 7s",
+        "under 10 min",
+        "value # is too long",
+        "under 6 h",
+    ]);
     let json = stack.run(&["dlq", "replay", "--class", "data", "--dry-run", "--limit", "2", "--output", "json"]).await;
     let json = json.code(0).json();
-    assert_eq!((&json["count"], &json["groups"][0]["count"], &json["duration_s"]), (&2.into(), &2.into(), &0.01.into()));
+    assert_eq!(
+        (&json["count"], &json["groups"][0]["count"], &json["duration_s"]),
+        (&2.into(), &2.into(), &0.01.into())
+    );
     assert_eq!(entries(&queue, "dead").await.len(), 7);
 }
 
@@ -266,16 +310,36 @@ async fn a_replayed_letter_becomes_a_row_and_leaves_an_audit() {
     let queue = stack.prepared().await;
     plant_many(&queue, 60).await;
     stack.worker(&[]).await;
-    let args = ["dlq", "replay", "--all", "--yes", "--rate", "unlimited", "--reason", "it is fixed", "--output", "json"];
+    let args =
+        ["dlq", "replay", "--all", "--yes", "--rate", "unlimited", "--reason", "it is fixed", "--output", "json"];
     let json = stack.run(&args).await.code(0).json();
     assert_eq!((&json["replayed"], &json["stored"], &json["under_way"]), (&60.into(), &60.into(), &0.into()), "{json}");
     let audit = entries(&queue, "audit").await;
     assert_eq!(audit.iter().map(|(_, act)| act["count"].parse::<u64>().unwrap()).sum::<u64>(), 60);
     for (_, act) in audit {
-        assert_eq!((&*act["act"], &*act["why"], &act["replay"]), ("replay", "it is fixed", &json["replay"].as_str().unwrap().to_owned()));
+        assert_eq!(
+            (&*act["act"], &*act["why"], &act["replay"]),
+            ("replay", "it is fixed", &json["replay"].as_str().unwrap().to_owned())
+        );
         assert!(act["who"].contains('@'), "{act:?}");
     }
     assert_eq!(queue.balance().await.unwrap().drift(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_takes_the_oldest() {
+    let stack = Stack::new().await;
+    let queue = stack.prepared().await;
+    for id in ["first", "second", "third"] {
+        plant(&queue, &[id], |_| {}).await;
+    }
+    let args = ["dlq", "replay", "--all", "--limit", "2", "--yes", "--wait", "0s", "--output", "json"];
+    let json = stack.run(&args).await.code(0).json();
+    assert_eq!((&json["selected"], &json["replayed"], &json["failed_again"]), (&2.into(), &2.into(), &Value::Null));
+    let left = stack.run(&["dlq", "list", "--output", "json"]).await.code(0).json();
+    assert_eq!(ids(&left), ["third"]);
+    let blind = ["dlq", "replay", "--all", "--yes", "--wait", "0s", "--canary", "1"];
+    stack.run(&blind).await.code(1).says(&["--wait must not be 0"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,8 +351,7 @@ async fn a_message_that_was_stored_before_is_found_to_be_there_already() {
     eventually("the first is stored", DEADLINE, async || queue.balance().await.unwrap().stored == 1).await;
     let partition = MessageKey::new("messenger", "twice").partition(4);
     plant_at(&queue, partition, now_ms(), "twice", "data", "it came again").await;
-    let json =
-        stack.run(&["dlq", "replay", "--id", "twice", "--yes", "--output", "json"]).await.code(0).json();
+    let json = stack.run(&["dlq", "replay", "--id", "twice", "--yes", "--output", "json"]).await.code(0).json();
     assert_eq!((&json["there_already"], &json["stored"]), (&1.into(), &0.into()), "{worker} {json}");
 }
 
@@ -385,8 +448,9 @@ async fn a_canary_without_a_worker_is_not_waited_for_for_ever() {
     let stack = Stack::new().await;
     let queue = stack.prepared().await;
     plant_many(&queue, 10).await;
-    let ended = stack.run(&["dlq", "replay", "--all", "--yes", "--canary", "1", "--wait", "1s", "--output", "json"]).await;
-    let json = ended.code(3).says(&["do workers run?"]).json();
+    let ended =
+        stack.run(&["dlq", "replay", "--all", "--yes", "--canary", "1", "--wait", "1s", "--output", "json"]).await;
+    let json = ended.code(3).says(&["do workers run"]).json();
     assert_eq!((&json["replayed"], &json["under_way"], &json["left"]), (&1.into(), &1.into(), &9.into()), "{json}");
 }
 
@@ -396,7 +460,8 @@ async fn a_replay_stops_when_too_many_die_again() {
     let queue = stack.prepared().await;
     plant_many(&queue, 1500).await;
     let (stop, task) = gravedigger(&queue).await;
-    let args = ["dlq", "replay", "--all", "--yes", "--stop-if-failing", "5%", "--rate", "unlimited", "--output", "json"];
+    let args =
+        ["dlq", "replay", "--all", "--yes", "--stop-if-failing", "5%", "--rate", "unlimited", "--output", "json"];
     let json = stack.run(&args).await.code(3).says(&["too many of them died again"]).json();
     let (replayed, failed) = (json["replayed"].as_u64().unwrap(), json["failed_again"].as_u64().unwrap());
     assert!((20..=700).contains(&replayed) && failed >= 20, "{json}");
@@ -408,11 +473,13 @@ async fn a_replay_stops_when_too_many_die_again() {
 async fn letters_that_die_again_are_not_replayed_twice_in_one_run() {
     let stack = Stack::new().await;
     let queue = stack.prepared().await;
-    plant_many(&queue, 40).await;
+    // More than a page in each partition: the later pages are read when the first letters have died again.
+    plant_many(&queue, 900).await;
     let (stop, task) = gravedigger(&queue).await;
-    let json = stack.run(&["dlq", "replay", "--all", "--yes", "--rate", "40/s", "--output", "json"]).await.code(0).json();
-    assert_eq!((&json["replayed"], &json["failed_again"]), (&40.into(), &40.into()), "{json}");
-    assert_eq!(entries(&queue, "dead").await.len(), 40);
+    let args = ["dlq", "replay", "--all", "--yes", "--rate", "1000/s", "--output", "json"];
+    let json = stack.run(&args).await.code(0).json();
+    assert_eq!((&json["replayed"], &json["failed_again"]), (&900.into(), &900.into()), "{json}");
+    assert_eq!(entries(&queue, "dead").await.len(), 900);
     stop.store(true, Ordering::Relaxed);
     task.await.unwrap();
 }
@@ -438,7 +505,11 @@ async fn a_replay_without_postgresql_says_what_redis_knows() {
     assert!(!ended.text().contains("hunter2"), "{ended:?}");
     assert!(ended.stderr.contains("as far as Redis tells"), "{ended:?}");
     let json = ended.json();
-    assert_eq!((&json["stored"], &json["processed"], &json["under_way"]), (&Value::Null, &10.into(), &0.into()), "{json}");
+    assert_eq!(
+        (&json["stored"], &json["processed"], &json["under_way"]),
+        (&Value::Null, &10.into(), &0.into()),
+        "{json}"
+    );
     assert_eq!(settler.await.unwrap(), 10);
 }
 
@@ -468,7 +539,11 @@ async fn an_edit_changes_the_message_and_keeps_the_one_that_came() {
     plant(&queue, &["edited"], |_| {}).await;
     let came = entries(&queue, "dead").await.remove(0).1["e"].clone();
     let edit = async |more: &[&str]| {
-        let args = [&["dlq", "edit", "edited", "--reason", "a digit was wrong", "--field", "client_phone=+7 919 496-11-83"], more].concat();
+        let args = [
+            &["dlq", "edit", "edited", "--reason", "a digit was wrong", "--field", "client_phone=+7 919 496-11-83"],
+            more,
+        ]
+        .concat();
         stack.run(&args).await
     };
     let ended = edit(&["--dry-run"]).await.code(0).says(&["…1182", "…1183", "dry run"]);
@@ -493,7 +568,8 @@ async fn an_edit_refuses_what_the_gateway_would_refuse() {
     let queue = stack.prepared().await;
     plant(&queue, &["edited"], |_| {}).await;
     let came = entries(&queue, "dead").await;
-    let edit = async |field: &str| stack.run(&["dlq", "edit", "edited", "--reason", "x", "--field", field]).await.code(1);
+    let edit =
+        async |field: &str| stack.run(&["dlq", "edit", "edited", "--reason", "x", "--field", field]).await.code(1);
     for (field, reason) in [
         ("client_phone=89194961182", "client_phone must be E.164"),
         ("message_text=", "message_text must have 1 to 4096"),
@@ -520,7 +596,11 @@ async fn an_edit_can_be_made_in_an_editor() {
     stack.set("EDITOR", "sed -i s/messenger/max/");
     stack.run(&edit).await.code(1).says(&["cannot be changed"]);
     stack.set("EDITOR", "sed -i 's/secret/public/'");
-    stack.run(&edit).await.code(0).says(&["- message_text: \"the secret text\"", "+ message_text: \"the public text\""]);
+    stack
+        .run(&edit)
+        .await
+        .code(0)
+        .says(&["- message_text: \"the secret text\"", "+ message_text: \"the public text\""]);
     assert!(entries(&queue, "dead").await[0].1["e"].contains("the public text"));
 }
 
@@ -534,7 +614,11 @@ async fn a_purge_removes_what_was_selected_after_exporting_it() {
     let path = file.to_str().unwrap();
     let args = ["dlq", "purge", "--class", "data", "--yes", "--reason", "junk", "--export", path, "--output", "json"];
     let json = stack.run(&args).await.code(0).json();
-    assert_eq!((&json["purged"], &json["exported"], &json["gone_already"]), (&453.into(), &453.into(), &0.into()), "{json}");
+    assert_eq!(
+        (&json["purged"], &json["exported"], &json["gone_already"]),
+        (&453.into(), &453.into(), &0.into()),
+        "{json}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 453);
     assert_eq!(entries(&queue, "dead").await.len(), 4);
     let purged: u64 = entries(&queue, "audit").await.iter().map(|(_, act)| act["count"].parse::<u64>().unwrap()).sum();

@@ -100,7 +100,11 @@ async fn a_stored_message_names_its_row() {
         assert!(!row[name].is_null(), "{name} in {json}");
     }
     assert_eq!(json["now"], json!([]));
-    stack.run(&["message", "show", "stored"]).await.code(0).says(&["in messages_before_2025", "accept to row", "stored: "]);
+    stack.run(&["message", "show", "stored"]).await.code(0).says(&[
+        "in messages_before_2025",
+        "accept to row",
+        "stored: ",
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

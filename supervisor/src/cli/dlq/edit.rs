@@ -93,7 +93,10 @@ impl Edit {
         if !self.dry_run {
             let new = queue.amend(letter.partition, &author(Some(&self.reason)), &letter.entry, &envelope).await?;
             let Some(entry) = new else {
-                bail!("{} was replayed, purged or edited by somebody else meanwhile; nothing was changed", summary.place)
+                bail!(
+                    "{} was replayed, purged or edited by somebody else meanwhile; nothing was changed",
+                    summary.place
+                )
             };
             summary.new_place = Some(Place { entry, ..Place::of(&letter) }.to_string());
         }
@@ -199,7 +202,8 @@ fn validate(message: &Message<'_>, after: &Map<String, Value>, now: i64) -> Resu
         bail!("source and external_message_id make this the same message, so they cannot be changed");
     }
     let body = serde_json::to_vec(&after)?;
-    let decoded = decode::decode(&body, now).map_err(|error| anyhow::anyhow!("nothing was changed: {}", words(error)))?;
+    let decoded =
+        decode::decode(&body, now).map_err(|error| anyhow::anyhow!("nothing was changed: {}", words(error)))?;
     let mut edited = decoded.message(&message.source, &message.traceparent);
     if value_of(edited.extra) == value_of(message.extra) {
         // As the sender wrote it: reading and writing numbers could change them.
@@ -284,8 +288,14 @@ mod tests {
         let envelope = edit(&["message_text=a=b", "client_phone=+7 (919) 496-11-83"]).unwrap();
         let message: Message<'_> = serde_json::from_slice(&envelope).unwrap();
         assert_eq!((&*message.message_text, &*message.client_phone), ("a=b", "+79194961183"));
-        assert_eq!((&*message.source, &*message.external_message_id, message.send_at), ("messenger", "1a", 1_640_995_200));
-        assert_eq!((message.extra.unwrap().get(), &*message.traceparent), (r#"{"lang":"ru","n":1234567890123456789012}"#, "t"));
+        assert_eq!(
+            (&*message.source, &*message.external_message_id, message.send_at),
+            ("messenger", "1a", 1_640_995_200)
+        );
+        assert_eq!(
+            (message.extra.unwrap().get(), &*message.traceparent),
+            (r#"{"lang":"ru","n":1234567890123456789012}"#, "t")
+        );
     }
 
     #[test]

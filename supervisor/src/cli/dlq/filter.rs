@@ -216,8 +216,9 @@ mod tests {
             code: "22021".into(),
             error: "value 17 is too long".into(),
             external_message_id: "1a2b".into(),
-            envelope: r#"{"src":"messenger","id":"1a2b","client":"c","phone":"+79194961182","text":"say \"hi\"","sent":1}"#
-                .into(),
+            envelope:
+                r#"{"src":"messenger","id":"1a2b","client":"c","phone":"+79194961182","text":"say \"hi\"","sent":1}"#
+                    .into(),
             ..DeadLetter::default()
         }
     }
@@ -231,10 +232,14 @@ mod tests {
     #[test]
     fn each_filter_takes_what_it_names_and_nothing_else() {
         assert!(takes(|_| {}));
-        assert!(takes(|f| f.source = vec!["max".into(), "messenger".into()]) && !takes(|f| f.source = vec!["max".into()]));
+        assert!(
+            takes(|f| f.source = vec!["max".into(), "messenger".into()]) && !takes(|f| f.source = vec!["max".into()])
+        );
         assert!(takes(|f| f.class = vec!["data".into()]) && !takes(|f| f.class = vec!["dat".into()]));
         assert!(takes(|f| f.code = vec!["22021".into()]) && !takes(|f| f.code = vec!["23514".into()]));
-        assert!(takes(|f| f.entry = vec![Place::of(&letter())]) && !takes(|f| f.entry = vec!["2/1-1".parse().unwrap()]));
+        assert!(
+            takes(|f| f.entry = vec![Place::of(&letter())]) && !takes(|f| f.entry = vec!["2/1-1".parse().unwrap()])
+        );
         assert!(!takes(|f| f.replayed = true));
         for (id, expected) in [("1a2b", true), ("3-900-1", true), ("2-900-1", false), ("1a2", false)] {
             assert_eq!(takes(|f| f.id = vec![id.into()]), expected, "{id}");

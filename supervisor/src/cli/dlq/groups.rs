@@ -119,7 +119,8 @@ mod tests {
         }
         assert_eq!(groups.total(), 4);
         let sorted = groups.sorted();
-        let seen: Vec<_> = sorted.iter().map(|g| (g.signature.as_str(), g.count, g.share, g.first_ms, g.last_ms)).collect();
+        let seen: Vec<_> =
+            sorted.iter().map(|g| (g.signature.as_str(), g.count, g.share, g.first_ms, g.last_ms)).collect();
         assert_eq!(seen, [("data: row #", 3, 0.75, 20, 40), ("decode", 1, 0.25, 10, 10)]);
         assert_eq!(sorted[0].example, "0/40-0");
     }

@@ -188,12 +188,7 @@ fn count(lines: &Lines<'_>, queue: &Queue, known: &HashSet<Identity>) -> Result<
     Ok(counts)
 }
 
-async fn import(
-    lines: &Lines<'_>,
-    queue: &Queue,
-    author: &Author,
-    known: &mut HashSet<Identity>,
-) -> Result<u64> {
+async fn import(lines: &Lines<'_>, queue: &Queue, author: &Author, known: &mut HashSet<Identity>) -> Result<u64> {
     let mut chunks: BTreeMap<u16, Vec<Vec<DeadLetter>>> = BTreeMap::new();
     lines.letters(queue.partitions(), |letter| {
         if known.insert(identity(&letter)) {

@@ -65,8 +65,7 @@ impl Purge {
         let selection = Selection::new(&self.filter, &queue).await?;
         let groups = group(&queue, &selection).await?;
         let selected = groups.total();
-        let mut summary =
-            Summary { selected, exported: 0, purged: 0, gone_already: 0, dry_run: self.dry_run };
+        let mut summary = Summary { selected, exported: 0, purged: 0, gone_already: 0, dry_run: self.dry_run };
         if context.output == Output::Table && selected > 0 {
             groups::print(&groups.sorted());
         }

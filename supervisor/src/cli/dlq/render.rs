@@ -98,9 +98,11 @@ fn masked(value: Value) -> Value {
     let mask = |(name, value): (String, Value)| {
         let shown = match (name.as_str(), &value) {
             ("phone", Value::String(phone)) => Value::from(output::mask_phone(phone)),
-            ("extra", Value::Object(extra)) => {
-                extra.iter().map(|(name, value)| (name.clone(), hidden(value))).collect::<serde_json::Map<_, _>>().into()
-            }
+            ("extra", Value::Object(extra)) => extra
+                .iter()
+                .map(|(name, value)| (name.clone(), hidden(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
             _ if PLAIN.contains(&name.as_str()) => value,
             _ => hidden(&value),
         };
@@ -136,7 +138,9 @@ mod tests {
     #[test]
     fn a_payload_hides_phone_text_and_unknown_fields() {
         let text = payload(ENVELOPE.as_bytes(), false).join("\n");
-        for shown in ["\"phone\": \"…1182\"", "\"text\": \"(7 characters)\"", "\"name\": \"(3 characters)\"", "\"sent\": 5"] {
+        for shown in
+            ["\"phone\": \"…1182\"", "\"text\": \"(7 characters)\"", "\"name\": \"(3 characters)\"", "\"sent\": 5"]
+        {
             assert!(text.contains(shown), "{shown} in {text}");
         }
         assert!(!text.contains("7919") && !text.contains("Ann"));

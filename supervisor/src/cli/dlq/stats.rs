@@ -40,7 +40,8 @@ impl Stats {
             Output::Json => print_json(&sorted),
             Output::Table => {
                 groups::print(&sorted);
-                let (letters, signatures) = (counted(total, self.filter.noun()), counted(sorted.len() as u64, "signature"));
+                let (letters, signatures) =
+                    (counted(total, self.filter.noun()), counted(sorted.len() as u64, "signature"));
                 output::remark(format_args!("{letters}, {signatures}."));
             }
         }

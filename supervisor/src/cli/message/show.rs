@@ -147,7 +147,8 @@ async fn look(queue: &Queue, store: Option<&Store>, wanted: Wanted, notes: &[Str
             None => None,
         };
         if !trail.sightings.is_empty() || row.is_some() || is_last {
-            let is_known = !trail.sightings.is_empty() || row.is_some() || remembered.is_some() || trail.trace.is_some();
+            let is_known =
+                !trail.sightings.is_empty() || row.is_some() || remembered.is_some() || trail.trace.is_some();
             return Ok(is_known.then(|| Journey::of(wanted.partition, trail, row, notes)));
         }
     }
@@ -257,7 +258,10 @@ fn events(trail: &Trail, row: Option<&Row>, origin: Option<MessageId>) -> Vec<Ev
     }
     let first = trail.attempts.saturating_sub(trail.log.len() as u32) + 1;
     for (number, attempt) in (first..).zip(&trail.log) {
-        add(attempt.at_ms, format!("attempt {number} by {} failed: {} {}", attempt.worker, attempt.class, attempt.error));
+        add(
+            attempt.at_ms,
+            format!("attempt {number} by {} failed: {} {}", attempt.worker, attempt.class, attempt.error),
+        );
     }
     for sighting in &trail.sightings {
         match (sighting, trail.died_ms) {

@@ -250,7 +250,10 @@ impl std::fmt::Display for Sighting {
                 write!(f, "waiting in {stream} as entry {entry}, {more}{before} before it")
             }
             Sighting::Processing { stream, entry, worker, since, deliveries } => {
-                write!(f, "being processed by {worker} since {since} (entry {entry} of {stream}, delivery {deliveries})")
+                write!(
+                    f,
+                    "being processed by {worker} since {since} (entry {entry} of {stream}, delivery {deliveries})"
+                )
             }
             Sighting::RetryLater { attempts, due } => write!(f, "waiting for retry {attempts} until {due}"),
             Sighting::Parked { place, since, class, error } => {

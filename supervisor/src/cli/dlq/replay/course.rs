@@ -260,6 +260,6 @@ fn words(counts: &Counts) -> String {
 
 /// Hidden where standard error is no terminal.
 fn bar(length: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} replayed, {msg}, {eta} left");
+    let style = ProgressStyle::with_template("{bar:20} {human_pos}/{human_len} replayed, {eta} left, {wide_msg}");
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -90,14 +90,14 @@ pub(super) struct Fates {
 const SHELVES: [Shelf; 2] = [Shelf::Dead, Shelf::Parked];
 
 impl Fates {
-    /// Watches what dies from `now_ms` on.
-    pub(super) async fn new(queue: Queue, store: Option<Store>, now_ms: u64) -> Result<Self> {
+    /// Watches what dies from now on.
+    pub(super) async fn new(queue: Queue, store: Option<Store>) -> Result<Self> {
         let mut read = Vec::new();
         for partition in 0..queue.partitions() {
             let mut ends = [const { String::new() }; 2];
             for (end, shelf) in ends.iter_mut().zip(SHELVES) {
                 let newest = queue.letters_back(partition, shelf, "+", "-", 1).await?;
-                *end = newest.into_iter().next().map_or(format!("{now_ms}-0"), |letter| letter.entry);
+                *end = newest.into_iter().next().map_or("0-0".to_owned(), |letter| letter.entry);
             }
             read.push(ends);
         }

@@ -12,13 +12,13 @@ mod summary;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use weir_core::shutdown;
 use weir_core::queue::Queue;
+use weir_core::shutdown;
 use weir_store::Store;
 
+use super::author;
 use super::consent::{self, counted};
 use super::filter::{Filter, Selection};
-use super::author;
 use crate::Ending;
 use crate::context::Context;
 use crate::output;
@@ -84,7 +84,7 @@ impl Replay {
             let letters = counted(plan.count(), self.filter.noun());
             consent::ask(&format!("Replay {letters} {}?", self.rate), self.yes)?;
         }
-        let fates = self.fates(context, &queue, &selection).await?;
+        let fates = self.fates(context, &queue).await?;
         let course = Course {
             queue: &queue,
             selection: &selection,
@@ -101,12 +101,12 @@ impl Replay {
     }
 
     /// What watches the fates, unless nobody wants to know them.
-    async fn fates(&self, context: &Context, queue: &Queue, selection: &Selection) -> Result<Option<Fates>> {
+    async fn fates(&self, context: &Context, queue: &Queue) -> Result<Option<Fates>> {
         if self.wait.is_zero() {
             return Ok(None);
         }
         let store = store(context).await;
-        Ok(Some(Fates::new(queue.clone(), store, selection.now_ms).await?))
+        Ok(Some(Fates::new(queue.clone(), store).await?))
     }
 }
 

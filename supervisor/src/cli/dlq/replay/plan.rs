@@ -19,8 +19,13 @@ use crate::output;
 const SAMPLE: usize = 5;
 
 /// Ages by which letters are counted, and what they are called.
-const AGES: [(&str, u64); 5] =
-    [("under 10 min", 600), ("under 1 h", 3600), ("under 6 h", 21_600), ("under 1 day", 86_400), ("under 7 days", 604_800)];
+const AGES: [(&str, u64); 5] = [
+    ("under 10 min", 600),
+    ("under 1 h", 3600),
+    ("under 6 h", 21_600),
+    ("under 1 day", 86_400),
+    ("under 7 days", 604_800),
+];
 const OLDER: &str = "older";
 
 /// Everything that the filters select at this moment.

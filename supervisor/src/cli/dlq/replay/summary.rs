@@ -80,7 +80,9 @@ impl Summary {
             End::Finished => Ok(Ending::Done),
             End::Failing => stopped("too many of them died again", left),
             End::CanaryFailed => stopped("canaries died again", left),
-            End::Silent => stopped("no fate became known for as long as --wait allows; do workers run?", left),
+            End::Silent => {
+                stopped("no fate became known within --wait; do workers run, or do they wait for a retry?", left)
+            }
             End::Interrupted => bail!("interrupted: {left} letters are left; the same command goes on with them"),
             End::Broken(error) => {
                 Err(error.context(format!("the replay broke off: {left} letters may be left; run it again to go on")))
@@ -94,7 +96,7 @@ impl Summary {
 
     fn print(&self, form: Output) {
         let fate = |of: fn(&Counts) -> u64| self.fates.as_ref().map(of);
-        let rows = |of: fn(&Counts) -> u64| fate(of).filter(|_| self.knows_rows);
+        let rows = |of: fn(&Counts) -> u64| fate(of).filter(|count| self.knows_rows || *count > 0);
         let report = Report {
             replay: &self.replay,
             ended: self.end.name(),
