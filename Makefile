@@ -1,7 +1,7 @@
 # Weir's commands for people who have its source. Each makes sure by itself that what it needs is installed.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test check audit servers test-servers tools
+.PHONY: help up build test bench check audit servers test-servers tools
 
 # Queries are checked against the committed .sqlx. Without this a DATABASE_URL in the environment or in .env would make
 # the compiler talk to that database.
@@ -25,6 +25,9 @@ build: servers ## Build the release binary, target/release/weir
 
 test: test-servers ## Run all tests; they start their own servers
 	cargo test --workspace --locked $(ARGS)
+
+bench: servers ## Measure on this machine; takes some minutes
+	cargo run --release --locked --package weir-benches -- all $(ARGS)
 
 check: servers tools ## Format, lints, documentation, dependency rules, queries against the schema
 	cargo fmt --all --check

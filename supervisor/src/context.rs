@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
 use weir_core::queue::Queue;
 use weir_core::secret::SecretUrl;
@@ -56,25 +56,29 @@ impl Context {
         Ok(Self { settings, output: global.output, data: global.data.clone(), global: global.clone() })
     }
 
-    /// The URL of the queue's Redis: as configured, else the one that `weir up` started.
+    /// The URL of the queue's Redis: as configured, else the one that `weir up` started, else the cache's.
     pub(crate) fn redis_url(&self) -> Result<SecretUrl> {
-        match &self.settings.redis.url {
-            Some(url) => Ok(url.clone()),
-            None => Ok(SecretUrl::new(self.stack("WEIR_REDIS_URL")?.redis.url)),
+        let config = &self.settings.redis;
+        match (&config.url, StackFile::read(&self.data)?, &config.cache) {
+            (Some(url), _, _) => Ok(url.clone()),
+            (None, Some(stack), _) => Ok(SecretUrl::new(stack.redis.url)),
+            (None, None, Some(url)) => Ok(url.clone()),
+            (None, None, None) => Err(self.no_servers("WEIR_REDIS_URL")),
         }
     }
 
     /// The URL of the database: as configured, else the one that `weir up` started.
     pub(crate) fn database_url(&self) -> Result<SecretUrl> {
-        match &self.settings.database.url {
-            Some(url) => Ok(url.clone()),
-            None => Ok(SecretUrl::new(self.stack("WEIR_DATABASE_URL")?.database.url)),
+        match (&self.settings.database.url, StackFile::read(&self.data)?) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(stack)) => Ok(SecretUrl::new(stack.database.url)),
+            (None, None) => Err(self.no_servers("WEIR_DATABASE_URL")),
         }
     }
 
-    fn stack(&self, variable: &str) -> Result<StackFile> {
-        let file = StackFile::read(&self.data)?;
-        file.with_context(|| format!("no servers are known: start them with `weir up` (it writes {}), or set {variable}", StackFile::path(&self.data).display()))
+    fn no_servers(&self, variable: &str) -> anyhow::Error {
+        let path = StackFile::path(&self.data);
+        anyhow!("no servers are known: start them with `weir up` (it writes {}), or set {variable}", path.display())
     }
 
     /// The queue. Nothing is connected yet.

@@ -150,12 +150,12 @@ async fn run_term(
         abort.cancel();
         lanes.wait().await;
     }
-    if !fenced {
-        leave(state, names).await;
-    }
     abort.cancel();
     helpers.close();
     helpers.wait().await;
+    if !fenced {
+        leave(state, names).await;
+    }
     Ok(if fenced { Term::Fenced } else { Term::Stopped })
 }
 

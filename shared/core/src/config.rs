@@ -325,8 +325,11 @@ impl Setting for crate::queue::server::Durability {
 /// The queue's Redis.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// Where it is; `None` when nothing names one. `redis.url`, `WEIR_REDIS_URL`; else the cache's server.
+    /// Where it is; `None` when nothing names one. `redis.url`, `WEIR_REDIS_URL`.
     pub url: Option<SecretUrl>,
+    /// The cache's server, which holds the queue too when nothing else does. `cache.url`, `WEIR_CACHE_URL`, or the older
+    /// `REDIS_ADDR`, `REDIS_PASSWORD` and `REDIS_DB`.
+    pub cache: Option<SecretUrl>,
     /// Partitions; fixed when a data set begins. More spread over more Redis primaries; each costs some CPU. Default 4.
     pub partitions: u16,
 }
@@ -334,12 +337,12 @@ pub struct RedisConfig {
 impl RedisConfig {
     /// Reads the settings `redis.*`.
     pub fn read(reader: &mut Reader) -> Self {
-        let url = reader.optional("redis.url", &[]).or_else(|| cache_url(reader));
+        let (url, cache) = (reader.optional("redis.url", &[]), cache_url(reader));
         let partitions = reader.get("redis.partitions", &[], NonZeroU16::new(4).expect("not 0")).get();
         if partitions > 1024 {
             reader.mistake("redis.partitions: 1024 at most");
         }
-        Self { url, partitions }
+        Self { url, cache, partitions }
     }
 }
 
@@ -435,7 +438,8 @@ mod tests {
         let mut reader =
             reader(&[], &[("REDIS_ADDR", "cache:6379"), ("REDIS_PASSWORD", "p@ss"), ("REDIS_DB", "2")], "");
         let config = RedisConfig::read(&mut reader);
-        assert_eq!(config.url.unwrap().expose(), "redis://:p%40ss@cache:6379/2");
+        assert_eq!(config.cache.unwrap().expose(), "redis://:p%40ss@cache:6379/2");
+        assert!(config.url.is_none());
         reader.finish().unwrap();
     }
 
