@@ -1,6 +1,7 @@
 //! Watches Redis and the backlog beside the requests, and says whether anything may be accepted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
@@ -38,6 +39,7 @@ pub(crate) struct Guard {
     seen: ServerState,
     backlog: DrainRate,
     verdict: watch::Sender<Verdict>,
+    open: Arc<AtomicBool>,
     health: watch::Sender<Health>,
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct Guard {
 #[derive(Clone)]
 pub(crate) struct Watch {
     pub(crate) verdict: watch::Receiver<Verdict>,
+    /// The verdict refuses nothing: what every request asks, without a lock.
+    pub(crate) open: Arc<AtomicBool>,
     pub(crate) health: watch::Receiver<Health>,
     /// Wakes the guard before its time.
     pub(crate) trouble: Arc<Notify>,
@@ -57,8 +61,9 @@ impl Guard {
         let (health, healths) = watch::channel(Health::waiting("Redis was not looked at yet"));
         let sweeper = Enqueuer::new(queue.clone(), config.bounds);
         let (seen, backlog) = (ServerState::default(), DrainRate::default());
-        let guard = Self { queue, batches, sweeper, config, seen, backlog, verdict, health };
-        (guard, Watch { verdict: verdicts, health: healths, trouble: Arc::default() })
+        let open = Arc::new(AtomicBool::new(false));
+        let watch = Watch { verdict: verdicts, open: open.clone(), health: healths, trouble: Arc::default() };
+        (Self { queue, batches, sweeper, config, seen, backlog, verdict, open, health }, watch)
     }
 
     /// Checks until shutdown: at the configured interval, more often while nothing can be accepted, and at once when
@@ -76,7 +81,7 @@ impl Guard {
                 () = shutdown.cancelled() => break,
             }
         }
-        self.verdict.send_replace(Verdict { refuse: Some(Unavailable::Stopping), retry_after: 1 });
+        self.decide(Verdict { refuse: Some(Unavailable::Stopping), retry_after: 1 });
         self.health.send_replace(Health::waiting("stopping"));
     }
 
@@ -96,8 +101,14 @@ impl Guard {
         if health.ready != self.health.borrow().ready || health.reasons != self.health.borrow().reasons {
             tracing::info!(ready = health.ready, reasons = ?health.reasons, "readiness");
         }
-        self.verdict.send_replace(verdict);
+        self.decide(verdict);
         self.health.send_replace(health);
+    }
+
+    fn decide(&self, verdict: Verdict) {
+        let open = verdict.refuse.is_none();
+        self.verdict.send_replace(verdict);
+        self.open.store(open, Ordering::Release);
     }
 
     async fn look(&mut self) -> Result<(Verdict, Health), QueueError> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -89,7 +89,7 @@ impl Ingest {
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(crate) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let (head, mut body) = request.into_parts();
         match self.take(peer, &head, &mut body).await {
             Ok(answer) => answer,
@@ -161,6 +161,9 @@ impl Ingest {
     }
 
     fn accepting(&self) -> Result<(), Rejection> {
+        if self.watch.open.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let verdict = self.watch.verdict.borrow();
         match verdict.refuse {
             None => Ok(()),
@@ -183,8 +186,7 @@ impl Ingest {
         let source = &route.source;
         source.limiter.check_source(NonZeroU32::MIN)?;
         let entry = prepare(source, trace, body)?;
-        let mut waiters = self.writer.send(vec![entry]).map_err(|_| self.too_many())?;
-        let waiter = waiters.pop().ok_or(Rejection::NotFound)?;
+        let waiter = self.writer.send(entry).map_err(|_| self.too_many())?;
         let outcome = self.outcome(waiter.await.unwrap_or_else(|_| Err(lost())))?;
         tracing::debug!(trace = %trace.trace(), message_id = outcome.message_id, status = outcome.status, "accepted");
         Ok(json(outcome.code(), &outcome))
@@ -223,7 +225,7 @@ impl Ingest {
         route.source.limiter.check_source(n)?;
         let prepared: Vec<_> = items.iter().map(|item| self.prepare_item(&route.source, trace, item)).collect();
         let entries = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-        let mut waiters = self.writer.send(entries).map_err(|_| self.too_many())?.into_iter();
+        let mut waiters = self.writer.send_all(entries).map_err(|_| self.too_many())?.into_iter();
         let mut results = Vec::with_capacity(prepared.len());
         for item in prepared {
             results.push(match item {

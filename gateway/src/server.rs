@@ -185,11 +185,8 @@ impl Server {
     }
 
     async fn serve_http1(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
-        let ingest = self.ingest.clone();
-        let service = service_fn(move |request| {
-            let ingest = ingest.clone();
-            async move { Ok::<_, Infallible>(ingest.answer(peer.ip(), request).await) }
-        });
+        let (ingest, address) = (&*self.ingest, peer.ip());
+        let service = service_fn(async |request| Ok::<_, Infallible>(ingest.answer(address, request).await));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.http.header_timeout)

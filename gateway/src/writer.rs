@@ -61,22 +61,33 @@ impl Writer {
         (Self { jobs, in_flight: Arc::default(), limit }, task)
     }
 
-    /// Queues entries together; all or none. The answers come in their order; a receiver that is dropped changes
-    /// nothing.
-    pub(crate) fn send(&self, entries: Vec<NewEntry>) -> Result<Vec<oneshot::Receiver<Answer>>, TooMany> {
-        let n = entries.len();
+    /// Queues one entry. A receiver that is dropped changes nothing.
+    pub(crate) fn send(&self, entry: NewEntry) -> Result<oneshot::Receiver<Answer>, TooMany> {
+        self.take_budget(1)?;
+        Ok(self.queue(entry))
+    }
+
+    /// Queues entries together; all or none. The answers come in their order.
+    pub(crate) fn send_all(&self, entries: Vec<NewEntry>) -> Result<Vec<oneshot::Receiver<Answer>>, TooMany> {
+        self.take_budget(entries.len())?;
+        Ok(entries.into_iter().map(|entry| self.queue(entry)).collect())
+    }
+
+    fn take_budget(&self, n: usize) -> Result<(), TooMany> {
         if self.in_flight.fetch_add(n, Ordering::Relaxed) + n > self.limit {
             self.in_flight.fetch_sub(n, Ordering::Relaxed);
             return Err(TooMany);
         }
-        let send = |entry| {
-            let (answer, waiter) = oneshot::channel();
-            let job = Job { entry, answer, _budget: Budget(self.in_flight.clone()) };
-            // A writer that is gone drops the job, and the waiter hears of it.
-            drop(self.jobs.send(job));
-            waiter
-        };
-        Ok(entries.into_iter().map(send).collect())
+        Ok(())
+    }
+
+    /// The entry's share of the limit is taken already.
+    fn queue(&self, entry: NewEntry) -> oneshot::Receiver<Answer> {
+        let (answer, waiter) = oneshot::channel();
+        let job = Job { entry, answer, _budget: Budget(self.in_flight.clone()) };
+        // A writer that is gone drops the job, and the waiter hears of it.
+        drop(self.jobs.send(job));
+        waiter
     }
 
     /// Messages in flight.

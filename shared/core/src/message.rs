@@ -67,7 +67,10 @@ impl Message<'_> {
 
     /// The envelope of a stream entry.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a message of strings and numbers is always JSON")
+        let mut bytes =
+            Vec::with_capacity(256 + self.message_text.len() + self.extra.map_or(0, |extra| extra.get().len()));
+        serde_json::to_writer(&mut bytes, self).expect("a message of strings and numbers is always JSON");
+        bytes
     }
 }
 

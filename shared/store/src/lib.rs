@@ -5,7 +5,7 @@
 //! then clients and dialogs that the [`DialogCache`] does not know, then messages, then the clients that changed) and
 //! answers with one [`Fate`] per message. A failure is a [`StoreError`] whose [`Class`] says whose fault it is. The
 //! schema is made by `migrations/`, never silently: [`Store::migrate_up`], [`Store::ensure_partitions`]. Operators look
-//! things up with [`Store::find_message`].
+//! things up with [`Store::find_message`] and at the server with [`Store::server_settings`].
 
 mod lease;
 mod options;
@@ -22,6 +22,7 @@ mod scrub;
 mod migrate;
 mod partitions;
 
+mod inspect;
 mod lookup;
 
 #[cfg(feature = "testing")]
@@ -30,6 +31,7 @@ pub mod testing;
 pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
 pub use error::StoreError;
+pub use inspect::ServerSettings;
 pub use lookup::StoredMessage;
 pub use message::{Fate, NewMessage, Place};
 pub use migrate::MigrationStatus;

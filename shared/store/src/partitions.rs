@@ -14,4 +14,21 @@ impl Store {
         );
         self.on_connection(async |connection| Ok(made.fetch_all(connection).await?)).await
     }
+
+    /// The names of the months that [`ensure_partitions`](Self::ensure_partitions) would make.
+    pub async fn missing_partitions(&self, months_ahead: u16) -> Result<Vec<String>, StoreError> {
+        let missing = sqlx::query_scalar!(
+            r#"
+            SELECT name AS "name!"
+            FROM generate_series(0, $1::int) AS ahead,
+                 to_char((now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '"messages_y"YYYY"m"MM') AS name
+            WHERE NOT EXISTS (
+                SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                WHERE i.inhparent = 'messages'::regclass AND c.relname = name)
+            ORDER BY ahead
+            "#,
+            i32::from(months_ahead)
+        );
+        self.on_connection(async |connection| Ok(missing.fetch_all(connection).await?)).await
+    }
 }

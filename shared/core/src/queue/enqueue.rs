@@ -71,6 +71,14 @@ struct Epochs {
     before_buckets: u32,
 }
 
+impl Epochs {
+    /// Number and buckets of the epochs that an id may be in.
+    fn looked_up(self) -> impl Iterator<Item = (u64, u32)> {
+        let before = (self.before != 0).then_some((self.before, self.before_buckets));
+        std::iter::once((self.now, self.buckets)).chain(before)
+    }
+}
+
 /// How often a batch asks again after it was told of a new epoch or that the library was missing.
 const ROUNDS: usize = 4;
 
@@ -147,12 +155,15 @@ impl Enqueuer {
     fn push_call(&self, pipeline: &mut Pipeline, partition: u16, entries: &[NewEntry], indexes: &[usize]) {
         let keys = self.queue.keys(partition);
         let epochs = *self.epochs[usize::from(partition)].lock().expect("no panic while held");
-        let mut call = self.queue.fcall("enqueue", 3 + 2 * indexes.len());
+        let mut call = self.queue.fcall("enqueue", 3 + indexes.len() * if epochs.before == 0 { 1 } else { 2 });
         call.arg(&keys.ingest).arg(&keys.count).arg(&keys.seen_meta);
-        for index in indexes {
-            let key = entries[*index].key;
-            call.arg(keys.seen(epochs.now, key.bucket(epochs.buckets)));
-            call.arg(keys.seen(epochs.before, key.bucket(epochs.before_buckets)));
+        let mut name = String::new();
+        for (epoch, buckets) in epochs.looked_up() {
+            for index in indexes {
+                name.clear();
+                keys.write_seen(&mut name, epoch, entries[*index].key.bucket(buckets));
+                call.arg(&name);
+            }
         }
         let share = u64::from(self.queue.partitions());
         let args = [

@@ -2,6 +2,8 @@
 //!
 //! The hash tag `{p}` keeps the keys of one partition in one slot of a Redis Cluster.
 
+use std::fmt::Write as _;
+
 /// hash · written once by the first role that starts · read by every role: schema version, number of partitions.
 pub const META: &str = "weir:meta";
 
@@ -58,7 +60,14 @@ impl Keys {
     /// hash, digest of (source, id) -> first entry and fingerprint · `enqueue`, `sweep` · `enqueue`, operators: one
     /// bucket of one epoch of the dedupe memory.
     pub fn seen(&self, epoch: u64, bucket: u32) -> String {
-        format!("weir:{{{}}}:seen:{epoch}:{bucket}", self.partition)
+        let mut name = String::new();
+        self.write_seen(&mut name, epoch, bucket);
+        name
+    }
+
+    /// Appends the name that [`Self::seen`] gives.
+    pub(super) fn write_seen(&self, name: &mut String, epoch: u64, bucket: u32) {
+        write!(name, "weir:{{{}}}:seen:{epoch}:{bucket}", self.partition).expect("a String takes any text");
     }
 }
 

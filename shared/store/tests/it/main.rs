@@ -7,6 +7,7 @@ mod cache;
 mod clients;
 mod concurrency;
 mod failures;
+mod inspect;
 mod lookups;
 mod migrations;
 mod partitions;

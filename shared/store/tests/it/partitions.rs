@@ -14,6 +14,16 @@ async fn months_are_made_once() {
 }
 
 #[tokio::test]
+async fn months_that_are_missing_are_named_until_they_are_made() {
+    let f = Fixture::new().await;
+    assert_eq!(f.store.missing_partitions(3).await.unwrap(), Vec::<String>::new());
+    let missing = f.store.missing_partitions(5).await.unwrap();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert_eq!(f.store.ensure_partitions(5).await.unwrap(), missing);
+    assert_eq!(f.store.missing_partitions(5).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn every_moment_from_long_ago_to_the_months_ahead_has_its_partition() {
     let f = Fixture::new().await;
     let mut at = time::macros::datetime!(2000-01-01 0:00 UTC);

@@ -1,7 +1,7 @@
 -- enqueue: dedupe and append a batch to one partition.
 --
--- KEYS  1 ingest stream · 2 count · 3 seen:meta · then two per item: the id's bucket in this epoch, its bucket in the
---       epoch before
+-- KEYS  1 ingest stream · 2 count · 3 seen:meta · then per item its bucket in this epoch · then, unless there is no
+--       epoch before, per item its bucket in that one
 -- ARGV  1 epoch the caller believes in · 2 entries the stream may hold · 3 window in ms · 4 ids an epoch may hold ·
 --       5 '1' when a duplicate has to write too (level replica) · 6 entry version · then three per item: digest
 --       (16 bytes), fingerprint (7 bytes), envelope
@@ -55,20 +55,22 @@ local function pack_value(id, fingerprint)
 end
 
 register('enqueue', {}, function(keys, args)
-  local bad = wrong_type(keys[1], 'stream') or wrong_type(keys[2], 'hash') or wrong_type(keys[3], 'hash')
-  if bad then return bad end
+  -- Each of the first three calls touches one of the keys: one that holds something else ends the call before anything
+  -- is written.
   local length = redis.call('XLEN', keys[1])
   if length >= tonumber(args[2]) then return {'FULL', length} end
   local meta = turn_epoch(keys[3], tonumber(args[3]), tonumber(args[4]))
   if meta.epoch ~= args[1] then return epoch_reply(meta) end
-
   local version, two_epochs = args[6], meta.before ~= '0'
+  local items = (#args - 6) / 3
+  redis.call('HINCRBY', keys[2], 'accepted', items)
+
   local out, fresh, known, text = {}, 0, false, ''
-  local k, a = 4, 7
-  for i = 1, (#keys - 3) / 2 do
+  local a = 7
+  for i = 1, items do
     local digest, fingerprint = args[a], args[a + 1]
-    local seen = redis.pcall('HGET', keys[k], digest)
-    if not seen and two_epochs then seen = redis.pcall('HGET', keys[k + 1], digest) end
+    local seen = redis.pcall('HGET', keys[3 + i], digest)
+    if not seen and two_epochs then seen = redis.pcall('HGET', keys[3 + items + i], digest) end
     if type(seen) == 'table' then
       text = seen.err
       out[i] = 'E' .. string.rep('\0', 16)
@@ -82,16 +84,16 @@ register('enqueue', {}, function(keys, args)
         out[i] = 'E' .. string.rep('\0', 16)
       else
         local value = pack_value(id, fingerprint)
-        redis.pcall('HSET', keys[k], digest, value)
+        redis.pcall('HSET', keys[3 + i], digest, value)
         fresh = fresh + 1
         out[i] = 'N' .. value
       end
     end
-    k, a = k + 2, a + 3
+    a = a + 3
   end
+  if fresh < items then redis.call('HINCRBY', keys[2], 'accepted', fresh - items) end
+  count_open(keys[2], keys[1], fresh)
   if fresh > 0 then
-    redis.call('HINCRBY', keys[2], 'accepted', fresh)
-    count_open(keys[2], keys[1], fresh)
     redis.call('HINCRBY', keys[3], 'count', fresh)
   elseif known and args[5] == '1' then
     redis.call('HINCRBY', keys[3], 'count', 0)
