@@ -115,10 +115,13 @@ async fn side(args: &[&str], redis: &str, redis_pid: u32, connections: usize, le
 async fn memory(report: &mut Report, redis: &str, length: Duration) -> Result<()> {
     let (child, address) = start(&["serve-gateway", "--durability", "disk"], redis).await?;
     let before = child.memory()?;
+    report.add("gateway memory at rest", before as f64 / 1e6, "MB", "");
     let idle = load::idle(address, 5000).await?;
     let bytes = (child.memory()? - before) as f64 / idle.len() as f64;
     report.add("gateway memory per idle connection", bytes / 1024.0, "KiB", "");
     drop(idle);
+    child.end().await;
+    let (child, address) = start(&["serve-gateway", "--durability", "disk"], redis).await?;
     load::run(address, 1000, length).await?;
     report.add("gateway memory at 1000 busy connections", child.memory()? as f64 / 1e6, "MB", "< 60");
     child.end().await;

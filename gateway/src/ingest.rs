@@ -148,7 +148,7 @@ impl Ingest {
         let answer = if route.batch {
             self.take_batch(&route, trace, &body).await?
         } else {
-            self.take_one(&route, trace, &body).await?
+            self.take_one(&route, trace, body).await?
         };
         self.metrics.seconds.record(started.elapsed());
         Ok(answer)
@@ -182,10 +182,12 @@ impl Ingest {
         tokio::time::timeout(self.body_timeout, collect(body, limit)).await.map_err(|_| Rejection::BodyTimeout)?
     }
 
-    async fn take_one(&self, route: &Route, trace: TraceParent, body: &[u8]) -> Result<Answer, Rejection> {
+    async fn take_one(&self, route: &Route, trace: TraceParent, body: Bytes) -> Result<Answer, Rejection> {
         let source = &route.source;
         source.limiter.check_source(NonZeroU32::MIN)?;
-        let entry = prepare(source, trace, body)?;
+        let entry = prepare(source, trace, &body)?;
+        // The body is a part of the connection's buffer, which is free again while we wait.
+        drop(body);
         let waiter = self.writer.send(entry).map_err(|_| self.too_many())?;
         let outcome = self.outcome(waiter.await.unwrap_or_else(|_| Err(lost())))?;
         tracing::debug!(trace = %trace.trace(), message_id = outcome.message_id, status = outcome.status, "accepted");

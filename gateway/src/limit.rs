@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::NoOpMiddleware;
-use governor::state::InMemoryState;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use crate::config::Rate;
@@ -17,27 +18,51 @@ use crate::rejection::Rejection;
 /// invented, and who wants to exhaust the slots of others needs slots × rate requests a second.
 const SLOTS: usize = 1 << 16;
 
-type Single = RateLimiter<governor::state::NotKeyed, InMemoryState, DefaultClock, NoOpMiddleware>;
+type Single = RateLimiter<NotKeyed, InMemoryState, DefaultClock, NoOpMiddleware>;
 
 fn quota(rate: Rate) -> Quota {
     Quota::per_second(rate.per_second).allow_burst(rate.burst)
 }
 
+/// The states of all slots: 8 bytes each.
+struct Slots(Box<[InMemoryState]>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self((0..SLOTS).map(|_| InMemoryState::default()).collect())
+    }
+}
+
+impl StateStore for Slots {
+    type Key = usize;
+
+    fn measure_and_replace<T, F, E>(&self, slot: &usize, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.0[*slot].measure_and_replace(&NotKeyed::NonKey, f)
+    }
+}
+
 /// A bounded table of limits by key.
 struct Keyed {
     rate: Rate,
-    slots: Box<[Single]>,
+    table: RateLimiter<usize, Slots, DefaultClock>,
     seed: RandomState,
 }
 
 impl Keyed {
     fn new(rate: Rate) -> Self {
-        Self { rate, slots: (0..SLOTS).map(|_| RateLimiter::direct(quota(rate))).collect(), seed: RandomState::new() }
+        Self {
+            rate,
+            table: RateLimiter::new(quota(rate), Slots::default(), DefaultClock::default()),
+            seed: RandomState::new(),
+        }
     }
 
     fn check(&self, key: impl Hash) -> Result<(), Duration> {
         let slot = self.seed.hash_one(key) as usize % SLOTS;
-        self.slots[slot].check().map_err(|until| wait(&until))
+        self.table.check_key(&slot).map_err(|until| wait(&until))
     }
 }
 

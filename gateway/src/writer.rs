@@ -130,7 +130,7 @@ fn take_batch(jobs: &mut Vec<Job>) -> Vec<Job> {
         bytes <= BATCH_BYTES
     });
     let n = fits.count().max(1);
-    if n == jobs.len() { std::mem::replace(jobs, Vec::with_capacity(BATCH)) } else { jobs.drain(..n).collect() }
+    jobs.drain(..n).collect()
 }
 
 async fn write(enqueuer: &Enqueuer, batch: Vec<Job>, trouble: &Notify) {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod context;
+mod http;
 mod output;
 mod stack_file;
 mod supervise;

@@ -1,6 +1,6 @@
 //! What commands print: tables for people, JSON for programs, and nothing that could drive a terminal.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
@@ -56,27 +56,61 @@ pub(crate) fn record<T: Serialize>(output: Output, value: &T, lines: &[(&str, St
     }
 }
 
-/// Prints JSON.
+/// Prints JSON, over several lines.
 pub(crate) fn json<T: Serialize>(value: &T) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => line(text),
+    print_json(serde_json::to_string_pretty(value));
+}
+
+/// Prints JSON as one line of many.
+pub(crate) fn json_line<T: Serialize>(value: &T) {
+    print_json(serde_json::to_string(value));
+}
+
+fn print_json(text: serde_json::Result<String>) {
+    match text {
+        Ok(text) => line(inert(&text)),
         Err(error) => remark(format_args!("weir: the result is no JSON: {error}")),
     }
 }
 
-/// Text with everything that could drive a terminal written out: control characters, and those that change the order
-/// or the look of what follows.
+/// JSON in which every character that could drive a terminal is an escape. It stands for the same values: such
+/// characters can only be within strings.
+pub(crate) fn inert(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || !could_drive_terminal(c) {
+            safe.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        }
+    }
+    safe
+}
+
+/// Control characters, and those that change the order or the look of what follows.
+fn could_drive_terminal(c: char) -> bool {
+    let sly = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || sly
+}
+
+/// Text with everything that could drive a terminal written out.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        let sly = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        if c.is_control() || sly {
+        if could_drive_terminal(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
         }
     }
     safe
+}
+
+/// `1 dead letter`, `3 dead letters`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
 }
 
 /// The last four digits of a phone, which is all that people may see.
@@ -93,7 +127,11 @@ pub(crate) fn time(ms: u64) -> String {
 
 /// A length of time in its two largest units.
 pub(crate) fn span(span: Duration) -> String {
-    let rounded = if span >= Duration::from_secs(1) { Duration::from_secs(span.as_secs()) } else { Duration::from_millis(span.as_millis() as u64) };
+    let rounded = if span >= Duration::from_secs(1) {
+        Duration::from_secs(span.as_secs())
+    } else {
+        Duration::from_millis(span.as_millis() as u64)
+    };
     humantime::format_duration(rounded).to_string().split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
@@ -109,6 +147,14 @@ mod tests {
     #[test]
     fn a_payload_cannot_drive_the_terminal() {
         assert_eq!(escape("a\x1b[2Jb\r\n\u{202e}\u{9b}Привет"), "a\\u{1b}[2Jb\\r\\n\\u{202e}\\u{9b}Привет");
+    }
+
+    #[test]
+    fn inert_json_stands_for_the_same_values() {
+        let value = serde_json::json!({"a": "x\u{9b}\u{202e}\n\u{1b}Привет"});
+        let text = inert(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.contains("\\u009b\\u202e\\n\\u001bПривет"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -15,7 +15,7 @@ impl Store {
         self.on_connection(async |connection| Ok(made.fetch_all(connection).await?)).await
     }
 
-    /// The names of the months that [`ensure_partitions`](Self::ensure_partitions) would make.
+    /// The names of the months that are missing, from the present one to `months_ahead` after it.
     pub async fn missing_partitions(&self, months_ahead: u16) -> Result<Vec<String>, StoreError> {
         let missing = sqlx::query_scalar!(
             r#"

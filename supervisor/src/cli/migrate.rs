@@ -1,9 +1,8 @@
 //! `weir migrate`.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -11,6 +10,7 @@ use weir_store::{MigrationStatus, Store};
 
 use crate::Ending;
 use crate::cli::Output;
+use crate::cli::consent::{self, Preview};
 use crate::context::Context;
 use crate::output;
 
@@ -95,10 +95,8 @@ async fn down(store: &Store, output: Output, steps: usize, yes: bool, dry_run: b
     let doomed: Vec<String> = applied.take(steps).map(name).collect();
     let mut undone = doomed.clone();
     if !dry_run && !doomed.is_empty() {
-        if !confirm(&format!("undo {} and drop their tables with all rows", doomed.join(", ")), yes)? {
-            output::remark("nothing was changed");
-            return Ok(Ending::Negative);
-        }
+        let question = format!("Undo {} and drop their tables with all rows?", doomed.join(", "));
+        consent::ask(&question, yes, Preview::DryRun)?;
         undone = store.migrate_down(steps).await?;
     }
     if output == Output::Json {
@@ -115,20 +113,6 @@ fn list(verb: &str, names: &[String]) {
     for name in names {
         output::line(format_args!("{verb} {name}"));
     }
-}
-
-/// Asks on a terminal; elsewhere only `--yes` will do.
-fn confirm(what: &str, yes: bool) -> Result<bool> {
-    if yes {
-        return Ok(true);
-    }
-    if !io::stdin().is_terminal() {
-        bail!("this would {what}: add --yes to do it, or --dry-run to only see it");
-    }
-    write!(io::stderr(), "{what}? [y/N] ")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 #[derive(Serialize)]

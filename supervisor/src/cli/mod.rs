@@ -1,6 +1,7 @@
 //! The menu: one file per command.
 
 mod completions;
+mod consent;
 mod console;
 mod dlq;
 mod doctor;
@@ -36,6 +37,7 @@ pub(crate) struct Cli {
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Configuration file [default: weir.toml, if there is one; also WEIR_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]

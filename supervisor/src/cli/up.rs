@@ -1,9 +1,8 @@
 //! `weir up`.
 
 use std::fs::{self, File};
-use std::io::IsTerminal as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use weir_core::shutdown::{self, Shutdown};
 use weir_store::Store;
 
 use crate::Ending;
+use crate::cli::consent::{self, Preview};
 use crate::context::{Context, store_options};
 use crate::output::{escape, line, now_ms, remark};
 use crate::stack_file::{Server, StackFile};
@@ -52,11 +52,12 @@ const READY: Duration = Duration::from_secs(30);
 
 impl Up {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
-        let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
         let context = &Context { data: open_data(&context.data)?, ..context.clone() };
         let _lock = lock(&context.data)?;
-        if self.fresh {
-            self.delete(context).await?;
+        let doomed = if self.fresh { self.doomed(&context.data)? } else { Vec::new() };
+        let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
+        for folder in &doomed {
+            weir_stack::erase(folder).await?;
         }
         fs::create_dir_all(context.data.join("log")).context("the folder for logs cannot be made")?;
         let steps = Steps::new();
@@ -84,36 +85,24 @@ impl Up {
         Ok(Ending::Done)
     }
 
-    /// Deletes the servers' data, after a question.
-    async fn delete(&self, context: &Context) -> Result<()> {
-        let folders = ["redis", "postgres", "log"].map(|name| context.data.join(name));
-        if !folders.iter().any(|folder| folder.exists()) {
-            return Ok(());
+    /// Folders of the servers' data that may be deleted: asks, if there is any.
+    fn doomed(&self, data: &Path) -> Result<Vec<PathBuf>> {
+        let mut folders = ["redis", "postgres", "log"].map(|name| data.join(name)).to_vec();
+        folders.retain(|folder| folder.exists());
+        if !folders.is_empty() {
+            consent::ask(&format!("Delete all messages in {}?", data.display()), self.yes, Preview::None)?;
         }
-        let what = format!("all messages in {} are deleted", context.data.display());
-        if !self.yes {
-            if !std::io::stdin().is_terminal() {
-                bail!("--fresh: {what}; confirm with --yes");
-            }
-            remark(format_args!("{what}. Go on? [y/N]"));
-            let mut answer = String::new();
-            std::io::stdin().read_line(&mut answer)?;
-            if !matches!(answer.trim(), "y" | "Y" | "yes") {
-                bail!("nothing was deleted");
-            }
-        }
-        for folder in folders {
-            weir_stack::erase(&folder).await?;
-        }
-        Ok(())
+        Ok(folders)
     }
 }
 
 /// The data folder as an absolute path, made when it is not there. Only its owner can look into it.
-fn open_data(path: &Path) -> Result<std::path::PathBuf> {
+fn open_data(path: &Path) -> Result<PathBuf> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o711);
-    builder.create(path).with_context(|| format!("the data folder {} cannot be made; give another with --data", path.display()))?;
+    builder
+        .create(path)
+        .with_context(|| format!("the data folder {} cannot be made; give another with --data", path.display()))?;
     path.canonicalize().with_context(|| format!("the data folder {} cannot be used", path.display()))
 }
 
@@ -268,7 +257,10 @@ struct Steps(ProgressBar);
 impl Steps {
     fn new() -> Self {
         let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
     }

@@ -142,7 +142,9 @@ impl Fleet {
     async fn automatic(&mut self) -> usize {
         let now = self.running().clamp(self.range.min, self.range.max);
         match self.queue.balance().await {
-            Ok(balance) => self.scaler.size(now, self.range, balance.backlog(), balance.stored + balance.duplicate, Instant::now()),
+            Ok(balance) => {
+                self.scaler.size(now, self.range, balance.backlog(), balance.stored + balance.duplicate, Instant::now())
+            }
             Err(_) => now,
         }
     }
@@ -222,7 +224,8 @@ impl Scaler {
         if self.looks.len() > LOOKS {
             self.looks.pop_front();
         }
-        let Some((then, before, finished_then)) = self.looks.front().copied().filter(|_| self.looks.len() == LOOKS) else {
+        let Some((then, before, finished_then)) = self.looks.front().copied().filter(|_| self.looks.len() == LOOKS)
+        else {
             return now;
         };
         let seconds = (at - then).as_secs_f64().max(0.001);

@@ -20,7 +20,9 @@ pub(crate) async fn run(queue: Queue, shutdown: Shutdown) {
             Ok(balance) => {
                 let now = (Instant::now(), balance);
                 let text = describe(last.as_ref(), &now);
-                let quiet = last.is_some_and(|(_, before)| before.accepted == balance.accepted && before.backlog() == balance.backlog());
+                let quiet = last.is_some_and(|(_, before)| {
+                    before.accepted == balance.accepted && before.backlog() == balance.backlog()
+                });
                 last = Some(now);
                 if quiet && !terminal { String::new() } else { text }
             }
@@ -46,7 +48,9 @@ fn show(text: &str, terminal: bool) {
 fn describe(last: Option<&(Instant, Balance)>, now: &(Instant, Balance)) -> String {
     let (at, balance) = now;
     let rate = |count: fn(&Balance) -> u64| match last {
-        Some((then, before)) => count(balance).saturating_sub(count(before)) as f64 / (*at - *then).as_secs_f64().max(0.001),
+        Some((then, before)) => {
+            count(balance).saturating_sub(count(before)) as f64 / (*at - *then).as_secs_f64().max(0.001)
+        }
         None => 0.0,
     };
     let mut text = format!(

@@ -82,7 +82,10 @@ impl Supervised {
                     }
                 }
                 None => {
-                    tracing::error!(place = self.place, "given up after {CRASHES} crashes within a minute; mend it and use `weir fleet scale`");
+                    tracing::error!(
+                        place = self.place,
+                        "given up after {CRASHES} crashes within a minute; mend it and use `weir fleet scale`"
+                    );
                     self.note(None, "given up", None, restarts);
                     return true;
                 }

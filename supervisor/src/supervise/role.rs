@@ -32,13 +32,18 @@ impl Serving {
 }
 
 /// Starts metrics, and the ops listener where one is configured.
-pub(crate) async fn serve_ops(context: &Context, process: &str, health: watch::Receiver<Health>, shutdown: &Shutdown) -> Result<Serving> {
+pub(crate) async fn serve_ops(
+    context: &Context,
+    process: &str,
+    health: watch::Receiver<Health>,
+    shutdown: &Shutdown,
+) -> Result<Serving> {
     let handle = telemetry::start_metrics(process, shutdown);
     let stop = Shutdown::new();
     let Some(address) = context.settings.ops else { return Ok(Serving { stop, task: None }) };
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("the ops listener cannot use {address}; set ops.listen to another address, or ops.enabled to false"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("the ops listener cannot use {address}; set ops.listen to another address, or ops.enabled to false")
+    })?;
     let metrics = Arc::new(move || {
         let text = handle.render();
         Box::pin(async move { text }) as _

@@ -4,37 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
-use hyper_util::rt::TokioIo;
+use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use weir_core::ops::Health;
 use weir_core::shutdown::Shutdown;
 
+use crate::http::{Connection, Target};
 use crate::supervise::board::Board;
 
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Gets a path from a role's ops listener, whose URL is `http://host:port`. Gives status and body.
+/// Gets a path from a role that listens at `http://host:port`. Gives status and body.
 pub(crate) async fn get(url: &str, path: &str) -> Result<(u16, String)> {
-    tokio::time::timeout(PATIENCE, fetch(url, path)).await.context("no answer within a second")?
-}
-
-async fn fetch(url: &str, path: &str) -> Result<(u16, String)> {
-    let Some(address) = url.strip_prefix("http://") else { bail!("{url} is no ops address") };
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driving = tokio::spawn(connection);
-    let request = Request::get(path).header("host", address).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status().as_u16();
-    let body = response.into_body().collect().await?.to_bytes();
-    driving.abort();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    let mut connection = Connection::new(Target::parse(url)?);
+    let answer = tokio::time::timeout(PATIENCE, connection.get(path)).await.context("no answer within a second")??;
+    Ok((answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned()))
 }
 
 /// The metrics of every process, merged.
@@ -120,7 +105,8 @@ mod tests {
 
     #[test]
     fn families_of_several_processes_are_merged() {
-        let one = "# TYPE a counter\na{process=\"x\"} 1\n\n# TYPE b histogram\nb_bucket{process=\"x\",le=\"1\"} 2\nb_sum 3\n";
+        let one =
+            "# TYPE a counter\na{process=\"x\"} 1\n\n# TYPE b histogram\nb_bucket{process=\"x\",le=\"1\"} 2\nb_sum 3\n";
         let two = "# TYPE a counter\na{process=\"y\"} 4\n";
         let merged = merge(&[one.into(), two.into()]);
         assert_eq!(

@@ -23,7 +23,7 @@ pub(crate) struct Servers {
 /// Memory of the machine in bytes.
 fn machine_memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram as u64) * u64::from(info.mem_unit)
+    info.totalram as u64 * u64::from(info.mem_unit)
 }
 
 impl Servers {
@@ -32,7 +32,8 @@ impl Servers {
         if let Some(url) = &context.settings.redis.url {
             return Ok(Server { url: url.expose().to_owned(), pid: None });
         }
-        let options = RedisOptions { maxmemory: Some(machine_memory() / 2), ..RedisOptions::new(context.data.join("redis")) };
+        let options =
+            RedisOptions { maxmemory: Some(machine_memory() / 2), ..RedisOptions::new(context.data.join("redis")) };
         let server = RedisServer::start(options).await.context("Redis did not start")?;
         let found = Server { url: server.url(), pid: Some(server.pid()) };
         self.redis = Some(server);

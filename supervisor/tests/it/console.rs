@@ -3,7 +3,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
 use weir_stack::testing::eventually;
 
-use crate::stack::{DEADLINE, Ended, Stack, assert_help};
+use crate::support::{Ended, PATIENCE, Stack, assert_help};
 
 /// Runs a client that reads commands from its standard input, and gives its arguments too, as everybody can see them.
 async fn converse(stack: &Stack, program: &str, input: &str) -> (Ended, String) {
@@ -12,19 +12,13 @@ async fn converse(stack: &Stack, program: &str, input: &str) -> (Ended, String) 
     let mut child = client.spawn().unwrap();
     let cmdline = format!("/proc/{}/cmdline", child.id().unwrap());
     let mut seen = String::new();
-    eventually("the client has taken our place", DEADLINE, async || {
+    eventually("the client has taken our place", PATIENCE, async || {
         seen = std::fs::read_to_string(&cmdline).unwrap_or_default().replace('\0', " ");
         seen.split(' ').any(|word| word.ends_with(program)) && !seen.contains(env!("CARGO_BIN_EXE_weir"))
     })
     .await;
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    let output = child.wait_with_output().await.unwrap();
-    let ended = Ended {
-        code: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    };
-    (ended, seen)
+    (child.wait_with_output().await.unwrap().into(), seen)
 }
 
 fn password(url: &str) -> &str {
@@ -59,10 +53,8 @@ async fn arguments_reach_the_clients() {
 async fn a_client_that_is_not_installed_is_named_with_its_package() {
     let stack = Stack::new().await;
     let mut psql = stack.weir(&["psql"]);
-    let output = psql.env("PATH", "/nowhere").output().await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("psql is not installed") && text.contains("postgresql-client"), "{text}");
+    psql.env("PATH", "/nowhere");
+    Ended::of(psql).await.code(1).says(&["psql is not installed", "postgresql-client"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use weir_core::queue::consume::Lane;
 use weir_stack::testing::eventually;
 
 use crate::letters::{Hand, PHONE, TEXT, accept, entries, message, plant, plant_at, plant_messages, plant_rubbish};
-use crate::stack::{DEADLINE, NOBODY, Stack, assert_help};
+use crate::support::{NOBODY, PATIENCE, Stack, assert_help};
 
 fn now_ms() -> u64 {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
@@ -348,7 +348,7 @@ async fn a_message_that_was_stored_before_is_found_to_be_there_already() {
     let queue = stack.prepared().await;
     let worker = stack.worker(&[]).await;
     accept(&queue, &[message("twice")]).await;
-    eventually("the first is stored", DEADLINE, async || queue.balance().await.unwrap().stored == 1).await;
+    eventually("the first is stored", PATIENCE, async || queue.balance().await.unwrap().stored == 1).await;
     let partition = MessageKey::new("messenger", "twice").partition(4);
     plant_at(&queue, partition, now_ms(), "twice", "data", "it came again").await;
     let json = stack.run(&["dlq", "replay", "--id", "twice", "--yes", "--output", "json"]).await.code(0).json();
@@ -386,10 +386,10 @@ async fn an_interrupted_replay_goes_on_where_it_stopped() {
         let before = entries(&queue, "retry").await.len();
         let mut command = stack.weir(&["dlq", "replay", "--all", "--yes", "--rate", "20/s", "--wait", "0s"]);
         let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        eventually("some are replayed", DEADLINE, async || entries(&queue, "retry").await.len() > before + 3).await;
+        eventually("some are replayed", PATIENCE, async || entries(&queue, "retry").await.len() > before + 3).await;
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
-        let ended = tokio::time::timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
         if signal == rustix::process::Signal::INT {
             assert_eq!(ended.status.code(), Some(1));
             assert!(String::from_utf8_lossy(&ended.stderr).contains("interrupted"), "{ended:?}");

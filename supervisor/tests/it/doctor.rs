@@ -4,7 +4,7 @@ use weir_core::secret::SecretUrl;
 use weir_store::testing;
 
 use crate::fleet::{plant_lease, plant_worker};
-use crate::stack::{Ended, NOBODY, Stack, assert_help};
+use crate::support::{Ended, NOBODY, Stack, assert_help};
 
 async fn examine(stack: &Stack) -> Ended {
     stack.run(&["doctor", "--output", "json"]).await

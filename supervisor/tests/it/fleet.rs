@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weir_core::queue::{Queue, keys};
 
-use crate::stack::{Ended, Stack, assert_help};
+use crate::support::{Ended, Stack, assert_help};
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
@@ -87,9 +87,14 @@ async fn every_worker_is_listed_and_a_silent_one_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_from_redis_cannot_drive_the_terminal() {
     let stack = Stack::new().await;
-    plant_worker(&stack.queue(), "w-1-ab12", &[("state", "paused: \x1b[2J")]).await;
+    let state = "paused: \x1b[2J\u{9b}\u{202e}";
+    plant_worker(&stack.queue(), "w-1-ab12", &[("state", state)]).await;
+    let drives = ['\x1b', '\u{9b}', '\u{202e}'];
     let ended = stack.run(&["fleet", "list"]).await.code(0);
-    assert!(!ended.text().contains('\x1b') && ended.text().contains("paused: \\u{1b}[2J"), "{ended:?}");
+    assert!(!ended.text().contains(drives) && ended.text().contains("paused: \\u{1b}[2J"), "{ended:?}");
+    let ended = stack.run(&["fleet", "list", "--output", "json"]).await.code(0);
+    assert!(!ended.text().contains(drives), "{ended:?}");
+    assert_eq!(ended.json()["workers"][0]["state"], state);
 }
 
 /// Runs a command while a supervisor does at once what is wished.
@@ -147,6 +152,7 @@ async fn an_extreme_number_of_workers_has_to_be_meant() {
     plant_supervisor(&stack.queue(), "web1").await;
     stack.run(&["fleet", "scale", "0"]).await.code(1).says(&["nothing is stored", "--yes"]);
     stack.run(&["fleet", "scale", "65"]).await.code(1).says(&["64", "--yes"]);
+    stack.run(&["fleet", "scale", "0", "--dry-run"]).await.code(0).says(&["would set"]);
     stack.run(&["fleet", "scale", "65", "--yes", "--wait", "0s"]).await.code(0);
     stack.run(&["fleet", "scale", "some"]).await.code(2).says(&["neither a number nor auto"]);
 }

@@ -7,8 +7,9 @@ use weir_stack::Signal;
 use weir_stack::testing::{Direction, FaultProxy, eventually, own_postgres, unique_name};
 use weir_store::testing;
 
+use crate::http::{body, request};
 use crate::ledger::Ledger;
-use crate::support::{PATIENCE, World, body, request};
+use crate::support::{PATIENCE, Stack};
 
 /// The URL of a database through a proxy.
 fn through(url: &str, proxy: &FaultProxy) -> String {
@@ -26,56 +27,59 @@ fn address(url: &str) -> std::net::SocketAddr {
 async fn post_all(port: u16, n: usize, special: usize, text: &str) {
     for number in 0..n {
         let text = if number == special { text } else { "Здравствуйте" };
-        let answer = request(port, "POST", "/api/v1/webhook", &body(&format!("m{number}"), &format!("c{}", number % 97), text)).await;
+        let answer =
+            request(port, "POST", "/api/v1/webhook", &body(&format!("m{number}"), &format!("c{}", number % 97), text))
+                .await;
         assert_eq!(answer.expect("an answer").status, 202);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_before_its_commit_loses_and_doubles_nothing() {
-    let world = World::new().await;
-    let (_gateway, port) = world.start_gateway().await;
+    let stack = Stack::new().await;
+    let (_gateway, port) = stack.start_gateway().await;
     post_all(port, 300, 299, "the last one").await;
-    let proxy = FaultProxy::start(address(&world.database_url)).await;
-    let worker = Arc::new(world.start_worker(&through(&world.database_url, &proxy)));
+    let proxy = FaultProxy::start(address(&stack.database)).await;
+    let worker = Arc::new(stack.start_worker(&through(&stack.database, &proxy)));
     let (victim, faults) = (worker.clone(), proxy.faults());
     proxy.watch(b"COMMIT".to_vec(), Direction::Request, move || {
         faults.cut();
         victim.signal(Signal::KILL);
     });
     eventually("the worker is dead", PATIENCE, async || worker.exited().is_some()).await;
-    let _next = world.start_worker(&world.database_url);
-    let balance = world.drained().await;
+    let _next = stack.start_worker(&stack.database);
+    let balance = stack.drained().await;
     assert_eq!((balance.stored, balance.duplicate, balance.dead), (300, 0, 0));
-    assert_eq!(world.rows().await, 300);
+    assert_eq!(stack.rows().await, 300);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_after_its_commit_and_before_its_ack_doubles_nothing() {
-    let world = World::new().await;
-    let (_gateway, port) = world.start_gateway().await;
+    let stack = Stack::new().await;
+    let (_gateway, port) = stack.start_gateway().await;
     post_all(port, 300, 299, "the last one").await;
-    let proxy = FaultProxy::start(address(&world.database_url)).await;
-    let worker = Arc::new(world.start_worker(&through(&world.database_url, &proxy)));
+    let proxy = FaultProxy::start(address(&stack.database)).await;
+    let worker = Arc::new(stack.start_worker(&through(&stack.database, &proxy)));
     let victim = worker.clone();
     // The command tag of a transaction that is committed, which the worker never sees.
     proxy.watch(b"COMMIT\0".to_vec(), Direction::Reply, move || victim.signal(Signal::KILL));
     eventually("the worker is dead", PATIENCE, async || worker.exited().is_some()).await;
-    assert!(world.rows().await > 0, "nothing was committed");
-    let _next = world.start_worker(&world.database_url);
-    let balance = world.drained().await;
+    assert!(stack.rows().await > 0, "nothing was committed");
+    let _next = stack.start_worker(&stack.database);
+    let balance = stack.drained().await;
     assert_eq!((balance.stored, balance.duplicate, balance.dead), (300, 0, 0));
-    assert_eq!(world.rows().await, 300);
+    assert_eq!(stack.rows().await, 300);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_message_that_kills_its_worker_harms_only_itself() {
-    let world = World::new().await;
-    let (_gateway, port) = world.start_gateway().await;
+    let stack = Stack::new().await;
+    let (_gateway, port) = stack.start_gateway().await;
     post_all(port, 1000, 500, "POISON-POISON").await;
-    let proxy = FaultProxy::start(address(&world.database_url)).await;
-    let url = through(&world.database_url, &proxy);
-    let current = Arc::new(Mutex::new(Arc::new(world.start_worker(&url))));
+    let proxy = FaultProxy::start(address(&stack.database)).await;
+    let url = through(&stack.database, &proxy);
+    let queue = stack.queue();
+    let current = Arc::new(Mutex::new(Arc::new(stack.start_worker(&url))));
     let (victim, faults) = (current.clone(), proxy.faults());
     proxy.watch(b"POISON-POISON".to_vec(), Direction::Request, move || {
         faults.cut();
@@ -84,109 +88,114 @@ async fn a_poison_message_that_kills_its_worker_harms_only_itself() {
     eventually("the good ones are rows and the poison is a dead letter", PATIENCE * 2, async || {
         let worker = current.lock().expect("no panic").clone();
         if worker.exited().is_some() {
-            *current.lock().expect("no panic") = Arc::new(world.start_worker(&url));
+            *current.lock().expect("no panic") = Arc::new(stack.start_worker(&url));
         }
-        world.queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0)
+        queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0)
     })
     .await;
-    let balance = world.drained().await;
+    let balance = stack.drained().await;
     assert_eq!((balance.stored, balance.dead), (999, 1));
-    assert_eq!(world.rows().await, 999);
-    let list = world.run(&["dlq", "list", "--output", "json"]).await;
-    let letters: serde_json::Value = serde_json::from_slice(&list.stdout).expect("JSON");
-    assert_eq!((&letters[0]["class"], &letters[0]["external_message_id"]), (&"crash".into(), &"m500".into()), "{letters}");
+    assert_eq!(stack.rows().await, 999);
+    let letters = stack.run(&["dlq", "list", "--output", "json"]).await.code(0).json();
+    assert_eq!(
+        (&letters[0]["class"], &letters[0]["external_message_id"]),
+        (&"crash".into(), &"m500".into()),
+        "{letters}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_killed_under_load_loses_nothing_that_it_acknowledged() {
-    let world = World::new().await;
-    let (mut gateway, port) = world.start_gateway().await;
-    let _worker = world.start_worker(&world.database_url);
+    let stack = Stack::new().await;
+    let (mut gateway, port) = stack.start_gateway().await;
+    let _worker = stack.start_worker(&stack.database);
     let mut ledger = Ledger::start(port, 16);
     for kill in 1..=3 {
         eventually("messages flow", PATIENCE, async || ledger.accepted() >= kill * 500).await;
         gateway.kill().await;
-        gateway = world.start_gateway_on(port);
+        gateway = stack.start_gateway_on(port);
     }
     let before = ledger.accepted();
     eventually("messages flow again", PATIENCE, async || ledger.accepted() >= before + 500).await;
     ledger.stop().await;
-    ledger.judge(&world).await;
+    ledger.judge(&stack).await;
     drop(gateway);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_under_load_loses_nothing_that_was_acknowledged() {
-    let mut world = World::new().await;
-    let (_gateway, port) = world.start_gateway().await;
-    let _worker = world.start_worker(&world.database_url);
+    let mut stack = Stack::new().await;
+    let (_gateway, port) = stack.start_gateway().await;
+    let _worker = stack.start_worker(&stack.database);
     let mut ledger = Ledger::start(port, 16);
     for kill in 1..=3 {
         let before = ledger.accepted();
         eventually("messages flow", PATIENCE, async || ledger.accepted() >= before + 500).await;
-        world.redis.kill().await;
+        stack.redis.kill().await;
         let refused = ledger.answers(503);
         eventually("the gateway answers 503", PATIENCE, async || ledger.answers(503) > refused).await;
-        world.redis.restart().await.unwrap_or_else(|error| panic!("restart {kill}: {error}"));
+        stack.redis.restart().await.unwrap_or_else(|error| panic!("restart {kill}: {error}"));
     }
     let before = ledger.accepted();
     eventually("messages flow again", PATIENCE, async || ledger.accepted() >= before + 500).await;
     ledger.stop().await;
-    ledger.judge(&world).await;
+    ledger.judge(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_postgresql_is_away_the_gateway_accepts_and_all_is_stored_afterwards() {
     let mut postgres = own_postgres().await;
     let database = testing::migrated_database(|name| postgres.url(name), &unique_name()).await.expect("a database");
-    let world = World::with_database(database).await;
-    let (_gateway, port) = world.start_gateway().await;
-    let _worker = world.start_worker(&world.database_url);
+    let stack = Stack::with_database(database).await;
+    let (_gateway, port) = stack.start_gateway().await;
+    let _worker = stack.start_worker(&stack.database);
     let mut ledger = Ledger::start(port, 8);
     eventually("messages flow", PATIENCE, async || ledger.accepted() >= 500).await;
     postgres.kill().await;
     let before = ledger.accepted();
     eventually("messages are accepted all the same", PATIENCE, async || ledger.accepted() >= before + 2000).await;
-    let balance = world.balance().await;
+    let balance = stack.balance().await;
     assert_eq!((balance.dead_total, balance.retried, ledger.answers(503)), (0, 0, 0));
     postgres.restart().await.expect("postgres starts");
     ledger.stop().await;
-    ledger.judge(&world).await;
-    assert_eq!(world.balance().await.retried, 0);
+    ledger.judge(&stack).await;
+    assert_eq!(stack.balance().await.retried, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_worker_that_comes_back_changes_nothing_that_others_did() {
-    let world = World::new().await;
-    let (_gateway, port) = world.start_gateway().await;
-    let proxy = FaultProxy::start(address(&world.database_url)).await;
-    let zombie = Arc::new(world.start_worker(&through(&world.database_url, &proxy)));
+    let stack = Stack::new().await;
+    let (_gateway, port) = stack.start_gateway().await;
+    let proxy = FaultProxy::start(address(&stack.database)).await;
+    let zombie = Arc::new(stack.start_worker(&through(&stack.database, &proxy)));
     let frozen = zombie.clone();
     // Frozen between what it wrote and the answer: it will believe that it may still settle.
     proxy.watch(b"COMMIT\0".to_vec(), Direction::Reply, move || frozen.signal(Signal::STOP));
     post_all(port, 200, 0, "x").await;
-    let _other = world.start_worker(&world.database_url);
-    let balance = world.drained().await;
+    let _other = stack.start_worker(&stack.database);
+    let balance = stack.drained().await;
     assert_eq!((balance.stored, balance.dead), (200, 0));
     zombie.signal(Signal::CONT);
-    let log = world.data.path().join("roles.log");
+    let log = stack.log();
     eventually("the zombie has found out", PATIENCE, async || {
         std::fs::read_to_string(&log).is_ok_and(|text| text.contains("the lease is lost"))
     })
     .await;
-    let after = world.drained().await;
+    let after = stack.drained().await;
     assert_eq!((after.stored, after.duplicate, after.dead_total), (200, 0, 0));
-    assert_eq!(world.rows().await, 200);
+    assert_eq!(stack.rows().await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn duplicates_through_two_gateways_are_one_message() {
-    let world = World::new().await;
-    let (_one, first) = world.start_gateway().await;
-    let (_two, second) = world.start_gateway().await;
+    let stack = Stack::new().await;
+    let (_one, first) = stack.start_gateway().await;
+    let (_two, second) = stack.start_gateway().await;
     let posts = (0..200).map(|n| {
         let port = if n % 2 == 0 { first } else { second };
-        tokio::spawn(async move { request(port, "POST", "/api/v1/webhook", &body("same", "c", "x")).await.expect("an answer") })
+        tokio::spawn(async move {
+            request(port, "POST", "/api/v1/webhook", &body("same", "c", "x")).await.expect("an answer")
+        })
     });
     let posts: Vec<_> = posts.collect();
     let mut answers = Vec::new();
@@ -196,7 +205,7 @@ async fn duplicates_through_two_gateways_are_one_message() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 202).count(), 1);
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 199);
     assert!(answers.iter().all(|answer| answer.body["message_id"] == answers[0].body["message_id"]));
-    let _worker = world.start_worker(&world.database_url);
-    world.drained().await;
-    assert_eq!(world.rows().await, 1);
+    let _worker = stack.start_worker(&stack.database);
+    stack.drained().await;
+    assert_eq!(stack.rows().await, 1);
 }

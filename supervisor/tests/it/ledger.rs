@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use weir_store::testing;
 
-use crate::support::{World, body, parse};
+use crate::http::{body, parse};
+use crate::support::Stack;
 
 /// What the sender knows of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +72,14 @@ impl Ledger {
 
     /// Judges once everything is drained: ok ⊆ rows ⊆ attempted, every id once, rows + dead = accepted, and one truth
     /// for each id.
-    pub(crate) async fn judge(&self, world: &World) {
-        let balance = world.drained().await;
-        let rows = testing::texts(&world.database_url, "SELECT external_message_id FROM messages").await.expect("rows");
+    pub(crate) async fn judge(&self, stack: &Stack) {
+        let balance = stack.drained().await;
+        let rows = testing::texts(&stack.database, "SELECT external_message_id FROM messages").await.expect("rows");
         let unique: HashSet<&String> = rows.iter().collect();
         assert_eq!(unique.len(), rows.len(), "an id is there twice");
         let book = self.book.lock().expect("no panic");
-        let lost: Vec<_> = book.outcomes.iter().filter(|(id, outcome)| **outcome == Outcome::Ok && !unique.contains(id)).collect();
+        let lost: Vec<_> =
+            book.outcomes.iter().filter(|(id, outcome)| **outcome == Outcome::Ok && !unique.contains(id)).collect();
         assert!(lost.is_empty(), "{} acknowledged messages are lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
         let phantoms = unique.iter().filter(|id| !book.outcomes.contains_key(**id)).count();
         assert_eq!(phantoms, 0, "rows that nobody sent");

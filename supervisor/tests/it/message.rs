@@ -7,7 +7,7 @@ use weir_core::queue::consume::Lane;
 use weir_stack::testing::eventually;
 
 use crate::letters::{Hand, PHONE, TEXT, accept, message, plant};
-use crate::stack::{DEADLINE, NOBODY, Stack, assert_help};
+use crate::support::{NOBODY, PATIENCE, Stack, assert_help};
 
 /// What `message show` says to programs, which must be the same by external id and by message id.
 async fn show(stack: &Stack, id: MessageId, external: &str) -> Value {
@@ -60,7 +60,7 @@ async fn a_message_is_followed_through_every_place_of_the_queue() {
     let now = state().await;
     assert_eq!((&now[0]["state"], &now[0]["attempts"]), (&json!("retry_later"), &json!(2)), "{now}");
 
-    eventually("the retry is due", DEADLINE, async || queue.bring_back_due(id.partition, 10).await.unwrap() == 1).await;
+    eventually("the retry is due", PATIENCE, async || queue.bring_back_due(id.partition, 10).await.unwrap() == 1).await;
     let now = state().await;
     assert_eq!((&now[0]["state"], &now[0]["stream"]), (&json!("waiting"), &json!("retry")), "{now}");
 
@@ -92,7 +92,7 @@ async fn a_stored_message_names_its_row() {
     let queue = stack.prepared().await;
     let id = accept(&queue, &[message("stored")]).await[0];
     stack.worker(&[]).await;
-    eventually("it is stored", DEADLINE, async || queue.balance().await.unwrap().stored == 1).await;
+    eventually("it is stored", PATIENCE, async || queue.balance().await.unwrap().stored == 1).await;
     let json = show(&stack, id, "stored").await;
     let row = &json["row"];
     assert_eq!((&row["partition_table"], &row["message_id"]), (&json!("messages_before_2025"), &json!(id.to_string())));
@@ -113,7 +113,7 @@ async fn a_stored_message_is_found_when_redis_has_forgotten_it() {
     let queue = stack.prepared().await;
     let id = accept(&queue, &[message("stored")]).await[0];
     stack.worker(&[]).await;
-    eventually("it is stored", DEADLINE, async || queue.balance().await.unwrap().stored == 1).await;
+    eventually("it is stored", PATIENCE, async || queue.balance().await.unwrap().stored == 1).await;
     let bucket = queue.keys(id.partition).seen_meta.clone();
     queue.command::<i64>(redis::cmd("DEL").arg(bucket).arg(&queue.keys(id.partition).ingest)).await.unwrap();
     show(&stack, id, "stored").await;

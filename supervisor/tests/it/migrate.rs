@@ -1,4 +1,4 @@
-use crate::stack::{Stack, assert_help};
+use crate::support::{Stack, assert_help};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrations_go_up_and_down_again() {

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use weir_stack::testing::{Direction, FaultProxy, eventually};
 
-use crate::stack::{DEADLINE, NOBODY, Stack, assert_help};
+use crate::support::{NOBODY, PATIENCE, Stack, assert_help};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_is_sent_arrives_and_repeats_are_known() {
@@ -137,7 +137,7 @@ async fn an_interrupted_run_says_what_was_sent() {
     let child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let pid = rustix::process::Pid::from_raw(child.id().unwrap() as i32).unwrap();
     let queue = stack.queue();
-    eventually("something is accepted", DEADLINE, async || queue.balance().await.unwrap().accepted > 0).await;
+    eventually("something is accepted", PATIENCE, async || queue.balance().await.unwrap().accepted > 0).await;
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = child.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(3));

@@ -2,7 +2,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use weir_core::queue::keys::Keys;
 
-use crate::stack::{NOBODY, Stack, assert_help};
+use crate::support::{NOBODY, Stack, assert_help};
 
 /// What is wrong, as one text.
 fn problems(status: &serde_json::Value) -> String {

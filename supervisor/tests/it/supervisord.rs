@@ -8,8 +8,9 @@ use std::time::Duration;
 use weir_stack::testing::eventually;
 use weir_stack::{Process, Signal, free_port, tied_command};
 
+use crate::http::accepts;
 use crate::ledger::Ledger;
-use crate::support::{PATIENCE, WEIR, World, accepts, clean, output};
+use crate::support::{Ended, PATIENCE, Stack, WEIR, clean};
 
 /// As Debian's own main file, with everything in one folder.
 const MAIN_FILE: &str = "\
@@ -52,8 +53,8 @@ struct Supervisord {
 }
 
 impl Supervisord {
-    fn start(world: &World, gateway: u16, workers: usize) -> Self {
-        let dir = world.data.path();
+    fn start(stack: &Stack, gateway: u16, workers: usize) -> Self {
+        let dir = stack.data();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         let text =
             MAIN_FILE.replace("DIR", &dir.display().to_string()).replace("DEPLOY", &deploy.display().to_string());
@@ -67,8 +68,8 @@ impl Supervisord {
             .arg(&main_file)
             .current_dir(dir)
             .env("PATH", path_to_weir())
-            .env("WEIR_REDIS_URL", &world.redis_url)
-            .env("WEIR_DATABASE_URL", &world.database_url)
+            .env("WEIR_REDIS_URL", stack.redis.url())
+            .env("WEIR_DATABASE_URL", &stack.database)
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{gateway}"))
             .env("WEIR_LIMIT_PER_ADDRESS", "off")
             .env("WEIR_OPS_ENABLED", "false")
@@ -85,8 +86,7 @@ impl Supervisord {
     async fn running(&self, program: &str) -> Option<u32> {
         let mut command = Command::new(self::program("supervisorctl"));
         command.arg("--configuration").arg(&self.main_file).args(["status", &format!("weir:{program}")]);
-        let output = output(command).await;
-        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = Ended::of(command).await.stdout;
         let pid = line.split_once("RUNNING")?.1.trim().strip_prefix("pid ")?;
         pid.split(',').next()?.parse().ok()
     }
@@ -137,9 +137,9 @@ fn lives(pid: u32) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn supervisord_brings_a_killed_worker_back_and_stops_everything_in_order() {
-    let world = World::new().await;
+    let stack = Stack::new().await;
     let port = free_port().expect("a port");
-    let supervisord = Supervisord::start(&world, port, 2);
+    let supervisord = Supervisord::start(&stack, port, 2);
     accepts(port).await;
     let worker = "weir-worker-00";
     eventually("the worker runs", PATIENCE, async || supervisord.running(worker).await.is_some()).await;
@@ -156,8 +156,8 @@ async fn supervisord_brings_a_killed_worker_back_and_stops_everything_in_order()
     let so_far = ledger.accepted();
     eventually("some hundreds more are accepted", PATIENCE, async || ledger.accepted() > so_far + 300).await;
     ledger.stop().await;
-    ledger.judge(&world).await;
-    assert_eq!(world.rows().await, i64::try_from(world.balance().await.accepted).expect("a number"));
+    ledger.judge(&stack).await;
+    assert_eq!(stack.rows().await, i64::try_from(stack.balance().await.accepted).expect("a number"));
 
     let children = supervisord.children();
     assert_eq!(children.len(), 3, "a gateway and two workers");

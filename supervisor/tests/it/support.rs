@@ -1,50 +1,186 @@
-//! The binary, the servers that it needs, and a plain HTTP client.
+//! The servers of one test, and the binary and the roles that use them.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::process::{Command, Output};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use weir_core::config::{DatabaseConfig, Reader};
 use weir_core::queue::Queue;
 use weir_core::queue::balance::Balance;
 use weir_core::secret::SecretUrl;
-use weir_stack::testing::{Scratch, TestRedis, eventually, postgres, redis, scratch, unique_name};
+use weir_core::shutdown::Shutdown;
+use weir_gateway::GatewayConfig;
+use weir_stack::testing::{Scratch, TestRedis, eventually, postgres, redis, redis_with, scratch, unique_name};
 use weir_stack::{Process, free_port, tied_command};
-use weir_store::testing;
+use weir_store::{Store, StoreOptions, testing};
+use weir_worker::WorkerConfig;
+
+use crate::http::accepts;
 
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where nothing answers: port 1 belongs to nobody.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
+
 /// The binary.
 pub(crate) const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
-/// A Redis, a database and a folder of one test; the roles are processes.
-pub(crate) struct World {
+/// A Redis, a database and a data folder of one test.
+pub(crate) struct Stack {
     pub(crate) redis: TestRedis,
-    pub(crate) redis_url: String,
-    pub(crate) queue: Queue,
-    pub(crate) database_url: String,
-    pub(crate) data: Scratch,
+    /// The URL of the database.
+    pub(crate) database: String,
+    data: Scratch,
+    env: BTreeMap<String, String>,
+    stop: Shutdown,
 }
 
-impl World {
+impl Stack {
+    /// A fresh Redis and a migrated database.
     pub(crate) async fn new() -> Self {
-        let server = postgres().await;
-        let database = testing::migrated_database(|name| server.url(name), &unique_name()).await.expect("a database");
-        Self::with_database(database).await
+        Self::on(redis().await, migrated().await)
     }
 
-    /// A world with a database of the caller's.
-    pub(crate) async fn with_database(database_url: String) -> Self {
-        let redis = redis().await;
-        let redis_url = redis.url();
-        let queue = Queue::new(&SecretUrl::new(&*redis_url), 4).expect("a URL");
-        Self { redis, redis_url, queue, database_url, data: scratch() }
+    /// A Redis with other settings, and a migrated database.
+    pub(crate) async fn with_redis(settings: &[(&str, &str)]) -> Self {
+        Self::on(redis_with(settings).await, migrated().await)
     }
 
+    /// A fresh Redis, and a database of the caller's.
+    pub(crate) async fn with_database(url: String) -> Self {
+        Self::on(redis().await, url)
+    }
+
+    /// A database without any table.
+    pub(crate) async fn without_schema() -> Self {
+        Self::on(redis().await, empty().await)
+    }
+
+    fn on(redis: TestRedis, database: String) -> Self {
+        let mut stack = Self { redis, database, data: scratch(), env: BTreeMap::new(), stop: Shutdown::new() };
+        stack.set("WEIR_REDIS_URL", &stack.redis.url());
+        stack.set("WEIR_DATABASE_URL", &stack.database.clone());
+        stack.set("WEIR_DATA", &stack.data.path().display().to_string());
+        stack.set("WEIR_GATEWAY_LISTEN", NOBODY);
+        stack.set("WEIR_OPS_ENABLED", "false");
+        stack
+    }
+
+    /// Sets a variable of the environment of every process that follows.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.env.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The data folder of `weir up`.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The binary with these arguments.
+    pub(crate) fn weir(&self, args: &[&str]) -> tokio::process::Command {
+        let mut command = Command::new(WEIR);
+        self.surround(&mut command).args(args).stdin(Stdio::null());
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub(crate) async fn run(&self, args: &[&str]) -> Ended {
+        Ended::of(self.weir(args)).await
+    }
+
+    fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        clean(command).envs(&self.env).current_dir(self.data())
+    }
+
+    /// The queue, not prepared.
+    pub(crate) fn queue(&self) -> Queue {
+        Queue::new(&SecretUrl::new(self.redis.url()), 4).expect("a queue")
+    }
+
+    /// The queue as a role leaves it after its start.
+    pub(crate) async fn prepared(&self) -> Queue {
+        let queue = self.queue();
+        queue.prepare().await.expect("a prepared queue");
+        queue
+    }
+
+    pub(crate) async fn store(&self) -> Store {
+        Store::connect(&StoreOptions::new(SecretString::from(self.database.clone()))).await.expect("a store")
+    }
+
+    /// Messages in the database.
+    pub(crate) async fn rows(&self) -> i64 {
+        testing::number(&self.database, "SELECT count(*) FROM messages").await.expect("a number")
+    }
+
+    pub(crate) async fn balance(&self) -> Balance {
+        self.queue().balance().await.expect("a balance")
+    }
+
+    /// Waits until nothing is in flight; the balance must hold.
+    pub(crate) async fn drained(&self) -> Balance {
+        let queue = self.queue();
+        eventually("everything is settled", PATIENCE, async || {
+            queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0)
+        })
+        .await;
+        let balance = self.balance().await;
+        assert_eq!((balance.drift(), balance.lost), (0, 0), "{balance:?}");
+        balance
+    }
+}
+
+/// Roles within this process, which end with the test.
+impl Stack {
+    /// Starts a gateway that is ready, and tells the commands where it is.
+    pub(crate) async fn gateway(&mut self, settings: &[(&str, &str)]) -> SocketAddr {
+        self.build_gateway(reader(settings)).await
+    }
+
+    /// The same with the settings of a file.
+    pub(crate) async fn gateway_from(&mut self, file: &Path) -> SocketAddr {
+        self.build_gateway(Reader::new(BTreeMap::new(), BTreeMap::new(), file, true)).await
+    }
+
+    async fn build_gateway(&mut self, mut reader: Reader) -> SocketAddr {
+        let mut config = GatewayConfig::read(&mut reader);
+        config.listen = vec![([127, 0, 0, 1], 0).into()];
+        let gateway = weir_gateway::build(config, &self.queue()).expect("a gateway");
+        let (address, health) = (gateway.addresses()[0], gateway.health());
+        tokio::spawn(gateway.run(self.stop.clone()));
+        eventually("the gateway is ready", PATIENCE, async || health.borrow().ready).await;
+        self.set("WEIR_GATEWAY_LISTEN", &address.to_string());
+        address
+    }
+
+    /// Starts a worker that is ready and seen by others. Gives its name.
+    pub(crate) async fn worker(&self, settings: &[(&str, &str)]) -> String {
+        let mut reader = reader(settings);
+        let database = DatabaseConfig::read(&mut reader);
+        let config = WorkerConfig::read(&mut reader, database);
+        let queue = self.queue();
+        let worker = weir_worker::build(config, &queue, self.store().await);
+        let name = worker.name().to_owned();
+        tokio::spawn(worker.run(self.stop.clone()));
+        let key = weir_core::queue::keys::worker(&name);
+        eventually("the worker beats", PATIENCE, async || {
+            queue.command::<bool>(redis::cmd("EXISTS").arg(&key)).await.unwrap_or_default()
+        })
+        .await;
+        name
+    }
+}
+
+/// Roles as processes of their own, which can be killed.
+impl Stack {
     /// Starts a gateway on a free port and waits until it accepts.
     pub(crate) async fn start_gateway(&self) -> (Process, u16) {
         let port = free_port().expect("a port");
@@ -55,120 +191,118 @@ impl World {
 
     /// Starts a gateway and does not wait.
     pub(crate) fn start_gateway_on(&self, port: u16) -> Process {
-        self.start("gateway", &self.database_url, &[("WEIR_GATEWAY_LISTEN", &format!("127.0.0.1:{port}"))])
+        self.start("gateway", &[("WEIR_GATEWAY_LISTEN", &format!("127.0.0.1:{port}"))])
     }
 
     /// Starts a worker whose PostgreSQL is at `database_url`, and does not wait.
     pub(crate) fn start_worker(&self, database_url: &str) -> Process {
-        self.start("worker", database_url, &[("WEIR_WORKER_LEASE", "2s")])
+        self.start("worker", &[("WEIR_DATABASE_URL", database_url), ("WEIR_WORKER_LEASE", "2s")])
     }
 
-    fn start(&self, role: &str, database_url: &str, more: &[(&str, &str)]) -> Process {
+    fn start(&self, role: &str, more: &[(&str, &str)]) -> Process {
         let mut command = tied_command(WEIR.as_ref(), "KILL").expect("setpriv");
-        let log = self.data.path().join("roles.log");
-        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
         command.arg(role).stdout(log.try_clone().expect("a log")).stderr(log);
-        self.surround(&mut command, database_url).envs(more.iter().copied());
+        self.surround(&mut command).envs(more.iter().copied());
         Process::spawn(command).expect("a process")
     }
 
-    fn surround<'a>(&self, command: &'a mut Command, database_url: &str) -> &'a mut Command {
-        clean(command)
-            .env("WEIR_REDIS_URL", &self.redis_url)
-            .env("WEIR_DATABASE_URL", database_url)
-            .env("WEIR_OPS_ENABLED", "false")
-            .env("WEIR_DATA", self.data.path().join("weir"))
-            .current_dir(self.data.path())
-    }
-
-    /// Runs a command of the operator's to its end.
-    pub(crate) async fn run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(WEIR);
-        self.surround(&mut command, &self.database_url).args(args);
-        output(command).await
-    }
-
-    pub(crate) async fn balance(&self) -> Balance {
-        self.queue.balance().await.expect("a balance")
-    }
-
-    /// Waits until nothing is in flight; the balance must hold.
-    pub(crate) async fn drained(&self) -> Balance {
-        eventually("everything is settled", PATIENCE, async || {
-            self.queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0)
-        })
-        .await;
-        let balance = self.balance().await;
-        assert_eq!((balance.drift(), balance.lost), (0, 0), "{balance:?}");
-        balance
-    }
-
-    /// Messages in the database.
-    pub(crate) async fn rows(&self) -> i64 {
-        testing::number(&self.database_url, "SELECT count(*) FROM messages").await.expect("a number")
+    /// What the roles' processes print.
+    pub(crate) fn log(&self) -> std::path::PathBuf {
+        self.data().join("roles.log")
     }
 }
 
-/// Takes every setting of ours out of a command's environment.
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn reader(settings: &[(&str, &str)]) -> Reader {
+    let flags = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Reader::new(flags, BTreeMap::new(), Path::new("no-such-file"), false)
+}
+
+async fn migrated() -> String {
+    let server = postgres().await;
+    testing::migrated_database(|name| server.url(name), &unique_name()).await.expect("a database")
+}
+
+async fn empty() -> String {
+    let (server, name) = (postgres().await, unique_name());
+    let create = format!(r#"CREATE DATABASE "{name}""#);
+    testing::execute(&server.url("postgres"), &create).await.expect("an empty database");
+    server.url(&name)
+}
+
+/// Leaves nothing of our environment to a command but the way to programs.
 pub(crate) fn clean(command: &mut Command) -> &mut Command {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("WEIR_") || name == "DATABASE_URL" || name == "RUST_LOG" {
-            command.env_remove(name);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("an exit code"),
+            stdout: String::from_utf8(output.stdout).expect("text"),
+            stderr: String::from_utf8(output.stderr).expect("text"),
         }
     }
-    command
 }
 
-/// Runs a command to its end.
-pub(crate) async fn output(mut command: Command) -> Output {
-    tokio::task::spawn_blocking(move || command.output().expect("the command runs")).await.expect("no panic")
+impl Ended {
+    /// Runs a command to its end.
+    pub(crate) async fn of(command: impl Into<tokio::process::Command>) -> Self {
+        let mut command = command.into();
+        let ended = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+        ended.expect("the command ends").expect("the command runs").into()
+    }
+
+    /// What it printed, as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// Ended with this code.
+    #[track_caller]
+    pub(crate) fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+
+    /// All that a person sees.
+    pub(crate) fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// A person sees each of these.
+    #[track_caller]
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
+        let text = self.text();
+        for part in parts {
+            assert!(text.contains(part), "{part:?} is not in {self:#?}");
+        }
+        self
+    }
 }
 
-/// Waits until the gateway on this port accepts messages.
-pub(crate) async fn accepts(port: u16) {
-    eventually("the gateway accepts", PATIENCE, async || {
-        request(port, "GET", "/api/v1/webhook", "").await.is_ok_and(|answer| answer.status == 200)
-    })
-    .await;
+/// The help of a command, as a snapshot.
+macro_rules! assert_help {
+    ($($word:literal)+) => {{
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args([$($word),+, "--help"]).env_clear().output().expect("the help");
+        let name = concat!("help", $("_", $word),+);
+        insta::assert_snapshot!(name, String::from_utf8(output.stdout).expect("text"));
+    }};
 }
-
-/// A message.
-pub(crate) fn body(id: &str, client: &str, text: &str) -> String {
-    serde_json::json!({
-        "external_message_id": id,
-        "external_client_id": client,
-        "client_phone": "+79194961182",
-        "message_text": text,
-        "send_at": 1_640_995_200,
-    })
-    .to_string()
-}
-
-/// What a server answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// Null when the body is no JSON.
-    pub(crate) body: Value,
-}
-
-/// One request over a connection of its own.
-pub(crate) async fn request(port: u16, method: &str, path: &str, body: &str) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(format!("{head}{body}").as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-}
-
-/// An answer, once its head is complete.
-pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Answer { status, body: serde_json::from_slice(&bytes[end + 4..]).unwrap_or_default() })
-}
+pub(crate) use assert_help;

@@ -10,7 +10,8 @@ use weir_stack::free_port;
 use weir_stack::testing::{Scratch, eventually, scratch};
 use weir_store::testing;
 
-use crate::support::{PATIENCE, WEIR, accepts, clean, output, request};
+use crate::http::{accepts, request};
+use crate::support::{Ended, PATIENCE, WEIR, clean};
 
 const SAMPLE: &str = r#"{"external_message_id":"1a2b3c4d5e6f7890abcdef1234567890", "external_client_id":"fedcba0987654321abcdef1234567890","client_phone":"+79194961182","message_text":"Привет!","send_at":1640995200}"#;
 
@@ -25,7 +26,10 @@ impl Up {
     async fn start(data: &Scratch, args: &[&str]) -> Self {
         let (port, ops) = (free_port().expect("a port"), free_port().expect("a port"));
         let mut command = weir(data, &["up", "--workers", "2"]);
-        command.args(args).env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}")).env("WEIR_OPS_LISTEN", format!("127.0.0.1:{ops}"));
+        command
+            .args(args)
+            .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}"))
+            .env("WEIR_OPS_LISTEN", format!("127.0.0.1:{ops}"));
         command.env("WEIR_WORKER_LEASE", "2s");
         let log = fs::File::create(data.path().join("up.log")).expect("a log");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("weir starts");
@@ -60,12 +64,19 @@ fn weir(data: &Scratch, args: &[&str]) -> Command {
     command
 }
 
+async fn run(data: &Scratch, args: &[&str]) -> Ended {
+    Ended::of(weir(data, args)).await
+}
+
 fn stack(data: &Scratch) -> Value {
     serde_json::from_slice(&fs::read(data.path().join("weir/stack.json")).expect("stack.json")).expect("JSON")
 }
 
 async fn all_gone(pids: &[u64]) {
-    eventually("no process is left", PATIENCE, async || !pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())).await;
+    eventually("no process is left", PATIENCE, async || {
+        !pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    })
+    .await;
 }
 
 async fn number(data: &Scratch, sql: &str) -> i64 {
@@ -78,14 +89,19 @@ async fn the_sample_becomes_a_row_and_survives_a_restart_and_a_kill_of_everythin
     let data = scratch();
     let up = Up::start(&data, &[]).await;
     let answer = request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer");
-    assert_eq!((answer.status, &answer.body["status"], &answer.body["durability"]), (202, &"accepted".into(), &"disk".into()));
+    assert_eq!(
+        (answer.status, &answer.body["status"], &answer.body["durability"]),
+        (202, &"accepted".into(), &"disk".into())
+    );
     eventually("the row is there", PATIENCE, async || number(&data, "SELECT count(*) FROM messages").await == 1).await;
     let metrics = request(up.ops, "GET", "/metrics", "").await.expect("metrics");
     assert_eq!(metrics.status, 200);
-    eventually("everything is ready", PATIENCE, async || request(up.ops, "GET", "/ready", "").await.is_ok_and(|ready| ready.status == 200)).await;
+    eventually("everything is ready", PATIENCE, async || {
+        request(up.ops, "GET", "/ready", "").await.is_ok_and(|ready| ready.status == 200)
+    })
+    .await;
 
-    let show = output(weir(&data, &["message", "show", "1a2b3c4d5e6f7890abcdef1234567890"])).await;
-    assert!(show.status.success(), "{}", String::from_utf8_lossy(&show.stderr));
+    run(&data, &["message", "show", "1a2b3c4d5e6f7890abcdef1234567890"]).await.code(0);
 
     // In good order.
     let pids = Up::pids(&data);
@@ -108,14 +124,12 @@ async fn the_sample_becomes_a_row_and_survives_a_restart_and_a_kill_of_everythin
     assert_eq!((again.status, &again.body["message_id"]), (200, &answer.body["message_id"]));
 
     // Another one on the same folder is refused.
-    let second = output(weir(&data, &["up"])).await;
-    assert!(String::from_utf8_lossy(&second.stderr).contains("another `weir up`"));
+    run(&data, &["up"]).await.code(1).says(&["another `weir up`"]);
     up.signal(weir_stack::Signal::TERM);
     assert!(up.ended().await.success());
 
     // Fresh asks, and then forgets.
-    let asked = output(weir(&data, &["up", "--fresh"])).await;
-    assert!(String::from_utf8_lossy(&asked.stderr).contains("--yes"));
+    run(&data, &["up", "--fresh"]).await.code(1).says(&["--yes"]);
     let up = Up::start(&data, &["--fresh", "--yes"]).await;
     assert_eq!(number(&data, "SELECT count(*) FROM messages").await, 0);
     assert_eq!(request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer").status, 202);
@@ -158,12 +172,10 @@ async fn the_fleet_is_scaled_by_hand() {
         all.iter().filter(|role| role["role"] == "worker" && role["state"] == "running").count()
     };
     for size in [4, 1] {
-        let scale = output(weir(&data, &["fleet", "scale", &size.to_string()])).await;
-        assert!(scale.status.success(), "{}", String::from_utf8_lossy(&scale.stderr));
+        run(&data, &["fleet", "scale", &size.to_string()]).await.code(0);
         eventually("the fleet has its size", PATIENCE, async || workers(&stack(&data)) == size).await;
     }
-    let status = output(weir(&data, &["status", "--output", "json"])).await;
-    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let status = run(&data, &["status", "--output", "json"]).await.json();
     assert!(status.to_string().contains(&format!("127.0.0.1:{}", up.port)), "{status}");
     up.signal(weir_stack::Signal::INT);
     assert!(up.ended().await.success());

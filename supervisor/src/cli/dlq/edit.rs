@@ -15,7 +15,7 @@ use weir_core::queue::letters::Shelf;
 use weir_gateway::decode::{self, DecodeError};
 
 use super::place::Place;
-use super::render::{hidden_text, print_json};
+use super::render::hidden_text;
 use super::{author, redis_now_ms, show};
 use crate::Ending;
 use crate::cli::Output;
@@ -250,7 +250,7 @@ impl Change {
 impl Summary {
     fn print(&self, form: Output) {
         if form == Output::Json {
-            return print_json(self);
+            return output::json(self);
         }
         output::line(format_args!("letter {}", self.place));
         for Change { field, before, after } in &self.changes {

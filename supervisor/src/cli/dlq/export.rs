@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use weir_core::queue::Queue;
 
-use super::consent::counted;
 use super::filter::{Filter, Selection};
 use super::record;
 use super::scan::Order;
@@ -41,7 +40,7 @@ impl Export {
                 Err(error) if is_closed_pipe(&error) => return Ok(Ending::Done),
                 result => result?,
             };
-            output::remark(format_args!("{} exported.", counted(count, self.filter.noun())));
+            output::remark(format_args!("{} exported.", output::counted(count, self.filter.noun())));
             return Ok(Ending::Done);
         }
         let count = to_file(&queue, &selection, &self.file).await?;
@@ -49,7 +48,7 @@ impl Export {
         match context.output {
             Output::Json => output::json(&serde_json::json!({ "exported": count, "file": file })),
             Output::Table => {
-                output::line(format_args!("{} exported to {file}", counted(count, self.filter.noun())));
+                output::line(format_args!("{} exported to {file}", output::counted(count, self.filter.noun())));
             }
         }
         Ok(Ending::Done)

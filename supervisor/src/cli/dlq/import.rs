@@ -15,9 +15,10 @@ use weir_core::queue::letters::Author;
 
 use super::filter::{Filter, Selection};
 use super::scan::Order;
-use super::{author, consent, record};
+use super::{author, record};
 use crate::Ending;
 use crate::cli::Output;
+use crate::cli::consent::{self, Preview};
 use crate::context::Context;
 use crate::output;
 
@@ -76,7 +77,8 @@ impl Import {
         if self.dry_run {
             counts.dry_run = true;
         } else if counts.imported > 0 {
-            consent::ask(&format!("Import {}?", consent::counted(counts.imported, "dead letter")), self.yes)?;
+            let question = format!("Import {}?", output::counted(counts.imported, "dead letter"));
+            consent::ask(&question, self.yes, Preview::DryRun)?;
             queue.prepare().await?;
             let author = author(self.reason.as_deref());
             counts.imported = import(&lines, &queue, &author, &mut known).await?;

@@ -8,7 +8,7 @@ use weir_core::dead_letter::DeadLetter;
 
 use super::filter::{Filter, Selection};
 use super::place::Place;
-use super::render::{print_json, shorten};
+use super::render::shorten;
 use super::scan::Order;
 use crate::Ending;
 use crate::cli::Output;
@@ -66,7 +66,7 @@ impl List {
         };
         drop(scan);
         match context.output {
-            Output::Json => print_json(&rows),
+            Output::Json => output::json(&rows),
             Output::Table => print(&rows),
         }
         if more {

@@ -1,9 +1,8 @@
 //! `weir dlq`: what operators do with dead letters.
 //!
 //! [`filter`] says which letters are meant, [`scan`] reads them from all partitions in order, and one file per
-//! subcommand does something with them. [`consent`] stands before everything that writes.
+//! subcommand does something with them.
 
-mod consent;
 mod filter;
 mod groups;
 mod place;

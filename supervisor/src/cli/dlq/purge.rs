@@ -8,13 +8,13 @@ use serde::Serialize;
 use weir_core::queue::Queue;
 use weir_core::queue::letters::Author;
 
-use super::consent::{self, counted};
 use super::filter::{Filter, Selection};
 use super::groups::{self, Groups};
 use super::scan::Order;
 use super::{author, export};
 use crate::Ending;
 use crate::cli::Output;
+use crate::cli::consent::{self, Preview};
 use crate::context::Context;
 use crate::output;
 
@@ -70,8 +70,8 @@ impl Purge {
             groups::print(&groups.sorted());
         }
         if !self.dry_run && selected > 0 {
-            let question = format!("Remove {} for good?", counted(selected, self.filter.noun()));
-            consent::ask(&question, self.yes)?;
+            let question = format!("Remove {} for good?", output::counted(selected, self.filter.noun()));
+            consent::ask(&question, self.yes, Preview::DryRun)?;
             if let Some(file) = &self.export {
                 summary.exported = export::to_file(&queue, &selection, file).await?;
             }

@@ -6,7 +6,7 @@ use weir_core::journey::Journey;
 use weir_core::queue::letters::Shelf;
 
 use super::entry_id;
-use super::render::inert;
+use crate::output;
 
 /// Every field of a letter.
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ pub(super) fn write(shelf: Shelf, letter: &DeadLetter) -> Result<String, serde_j
         envelope: Bytes::of(&letter.envelope),
         original: Bytes::of(&letter.original),
     };
-    serde_json::to_string(&record).map(|json| inert(&json))
+    serde_json::to_string(&record).map(|json| output::inert(&json))
 }
 
 /// The letter of a line, or what is wrong with the line, without quoting it.

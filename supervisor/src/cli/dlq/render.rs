@@ -1,8 +1,5 @@
-//! How letters are shown: shortened, without what is nobody's business, and inert.
+//! How letters are shown: shortened, and without what is nobody's business.
 
-use std::fmt::Write as _;
-
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::output;
@@ -13,30 +10,6 @@ pub(crate) fn shorten(text: &str, characters: usize) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
-}
-
-/// Prints JSON that cannot drive a terminal either.
-pub(crate) fn print_json<T: Serialize>(value: &T) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => output::line(inert(&text)),
-        Err(error) => output::remark(format_args!("weir: the result is no JSON: {error}")),
-    }
-}
-
-/// JSON in which every character that could drive a terminal is an escape. It stands for the same values: such
-/// characters can only be within strings.
-pub(crate) fn inert(json: &str) -> String {
-    let mut safe = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c == '\n' || output::escape(c.encode_utf8(&mut [0; 4])).starts_with(c) {
-            safe.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(safe, "\\u{unit:04x}");
-            }
-        }
-    }
-    safe
 }
 
 /// A payload as lines for people. Unless `reveal`, phones show their last four digits, and texts and unknown fields
@@ -151,14 +124,6 @@ mod tests {
         let text = payload(ENVELOPE.as_bytes(), true).join("\n");
         assert!(text.contains("+79194961182") && text.contains("\\u001b[2J") && text.contains("\\u{9b}"), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{9b}']));
-    }
-
-    #[test]
-    fn inert_json_stands_for_the_same_values() {
-        let value = serde_json::json!({"a": "x\u{9b}\u{202e}\n\u{1b}Привет"});
-        let text = inert(&serde_json::to_string_pretty(&value).unwrap());
-        assert!(text.contains("\\u009b\\u202e\\n\\u001bПривет"), "{text}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 
     #[test]

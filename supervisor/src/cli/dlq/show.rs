@@ -11,7 +11,7 @@ use weir_core::queue::letters::Shelf;
 
 use super::filter::{Filter, Selection, signature_hash};
 use super::place::Place;
-use super::render::{self, print_json};
+use super::render;
 use super::scan::Order;
 use crate::Ending;
 use crate::cli::Output;
@@ -83,7 +83,7 @@ impl Show {
         };
         let details = Details::of(shelf, &letter, self.reveal);
         match context.output {
-            Output::Json => print_json(&details),
+            Output::Json => output::json(&details),
             Output::Table => details.print(&letter, self.reveal),
         }
         Ok(Ending::Done)

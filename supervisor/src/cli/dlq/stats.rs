@@ -2,10 +2,8 @@
 
 use anyhow::Result;
 
-use super::consent::counted;
 use super::filter::{Filter, Selection};
 use super::groups::{self, Groups};
-use super::render::print_json;
 use super::scan::Order;
 use crate::Ending;
 use crate::cli::Output;
@@ -37,11 +35,11 @@ impl Stats {
         let total = groups.total();
         let sorted = groups.sorted();
         match context.output {
-            Output::Json => print_json(&sorted),
+            Output::Json => output::json(&sorted),
             Output::Table => {
                 groups::print(&sorted);
                 let (letters, signatures) =
-                    (counted(total, self.filter.noun()), counted(sorted.len() as u64, "signature"));
+                    (output::counted(total, self.filter.noun()), output::counted(sorted.len() as u64, "signature"));
                 output::remark(format_args!("{letters}, {signatures}."));
             }
         }

@@ -1,9 +1,7 @@
-//! Checks of PostgreSQL. What is asked here are settings of the server; the rows belong to the store.
+//! Checks of PostgreSQL.
 
-use anyhow::{Context as _, Result};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use weir_store::Store;
+use anyhow::Result;
+use weir_store::{ServerSettings, Store};
 
 use super::finding::Findings;
 use super::repair::Repair;
@@ -13,9 +11,6 @@ use crate::context::Context;
 const PART: &str = "database";
 /// The oldest major version that the migrations are tested with.
 const VERSION: i32 = 15;
-
-/// Settings that a committed row depends on.
-const DURABLE: [&str; 3] = ["fsync", "synchronous_commit", "full_page_writes"];
 
 pub(super) async fn examine(context: &Context, findings: &mut Findings) {
     let store = match probe::store(context).await {
@@ -27,64 +22,52 @@ pub(super) async fn examine(context: &Context, findings: &mut Findings) {
         }
     };
     findings.ok(PART, "reachable", context.database_url().map(|url| url.to_string()).unwrap_or_default());
-    let more = async {
-        let mut connection = connect(context).await?;
-        server(&mut connection, context, findings).await?;
-        if schema(&store, findings).await? {
-            months(&mut connection, findings).await?;
-        }
-        connection.close().await?;
-        anyhow::Ok(())
-    };
-    if let Err(error) = more.await {
+    if let Err(error) = look(&store, context, findings).await {
         findings.fail(PART, "readable", format!("{error:#}"), "see which right or relation the text names");
     }
 }
 
-async fn connect(context: &Context) -> Result<PgConnection> {
-    let options: PgConnectOptions = context.database_url()?.expose().parse()?;
-    let options = options.application_name("weir doctor").disable_statement_logging();
-    PgConnection::connect_with(&options).await.context("a second connection cannot be made")
+async fn look(store: &Store, context: &Context, findings: &mut Findings) -> Result<()> {
+    let settings = store.server_settings().await?;
+    version(&settings, findings);
+    durability(&settings, findings);
+    connections(store, context, findings).await?;
+    if schema(store, findings).await? {
+        months(store, findings).await?;
+    }
+    Ok(())
 }
 
-async fn setting(connection: &mut PgConnection, name: &str) -> Result<String> {
-    Ok(sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(connection).await?)
-}
-
-async fn server(connection: &mut PgConnection, context: &Context, findings: &mut Findings) -> Result<()> {
-    let number: i32 = setting(connection, "server_version_num").await?.parse()?;
-    let version = setting(connection, "server_version").await?;
-    if number / 10_000 >= VERSION {
+fn version(settings: &ServerSettings, findings: &mut Findings) {
+    let version = settings.version.as_str();
+    if settings.major_version >= VERSION {
         findings.ok(PART, "version", version);
     } else {
         findings.fail(PART, "version", version, format!("upgrade to PostgreSQL {VERSION} or newer"));
     }
-    let mut off = Vec::new();
-    for name in DURABLE {
-        let value = setting(connection, name).await?;
-        if value == "off" {
-            off.push(name);
-        }
-    }
+}
+
+fn durability(settings: &ServerSettings, findings: &mut Findings) {
+    let settings = [
+        ("fsync", settings.fsync),
+        ("synchronous_commit", settings.synchronous_commit),
+        ("full_page_writes", settings.full_page_writes),
+    ];
+    let named = |on| settings.iter().filter(|setting| setting.1 == on).map(|setting| setting.0).collect::<Vec<_>>();
+    let off = named(false);
     if off.is_empty() {
-        findings.ok(PART, "durability", format!("{} are on", DURABLE.join(", ")));
+        findings.ok(PART, "durability", format!("{} are on", named(true).join(", ")));
     } else {
         let fix = "set on: a row that is acknowledged to the queue must survive a crash";
         findings.fail(PART, "durability", format!("{} off", off.join(", ")), fix);
     }
-    connections(connection, context, findings).await
 }
 
-async fn connections(connection: &mut PgConnection, context: &Context, findings: &mut Findings) -> Result<()> {
-    let left: i32 = sqlx::query_scalar(
-        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-                - (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend')",
-    )
-    .fetch_one(connection)
-    .await?;
+async fn connections(store: &Store, context: &Context, findings: &mut Findings) -> Result<()> {
+    let left = store.connections_left().await?;
     let each = context.settings.database.connections;
     let found = format!("{left} left, a worker takes up to {each}");
-    if left < each as i32 {
+    if left < i64::from(each) {
         let fix = "raise max_connections, put pgbouncer in front, or run fewer workers";
         findings.warn(PART, "connections", found, fix);
     } else {
@@ -103,16 +86,8 @@ async fn schema(store: &Store, findings: &mut Findings) -> Result<bool> {
     Ok(false)
 }
 
-async fn months(connection: &mut PgConnection, findings: &mut Findings) -> Result<()> {
-    let missing: Vec<String> = sqlx::query_scalar(
-        r#"SELECT name FROM generate_series(0, 1) AS ahead,
-             to_char((now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '"messages_y"YYYY"m"MM') AS name
-           WHERE NOT EXISTS (
-             SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-             WHERE i.inhparent = 'messages'::regclass AND c.relname = name)"#,
-    )
-    .fetch_all(connection)
-    .await?;
+async fn months(store: &Store, findings: &mut Findings) -> Result<()> {
+    let missing = store.missing_partitions(1).await?;
     if missing.is_empty() {
         findings.ok(PART, "months", "this one and the next are there");
     } else {

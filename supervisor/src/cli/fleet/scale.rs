@@ -12,6 +12,7 @@ use super::roster::{Roster, supervisor};
 use super::{set_field, wait_for};
 use crate::Ending;
 use crate::cli::Output;
+use crate::cli::consent::{self, Preview};
 use crate::output;
 
 /// More workers than this on one host are most likely a slip of the finger.
@@ -34,7 +35,7 @@ pub(crate) struct Scale {
     /// How long to wait until the fleet has that size; 0s does not wait
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     wait: Duration,
-    /// Accept 0 workers, or more than 64
+    /// Do not ask about 0 workers, or more than 64
     #[arg(long)]
     yes: bool,
     /// Say what would be done, and change nothing
@@ -81,7 +82,7 @@ struct Scaled<'a> {
 
 impl Scale {
     pub(super) async fn run(self, queue: &Queue, output: Output) -> Result<Ending> {
-        self.refuse_extremes()?;
+        self.question_extremes()?;
         let roster = Roster::read(queue).await?;
         let host = self.choose_host(&roster)?;
         let before = roster.supervisors.iter().find(|supervisor| supervisor.host == host);
@@ -107,19 +108,20 @@ impl Scale {
         Ok(self.report(output, &scaled))
     }
 
-    fn refuse_extremes(&self) -> Result<()> {
-        match self.wanted {
-            Wanted::Number(0) if !self.yes => {
-                bail!("with 0 workers nothing is stored until the fleet is scaled up again: add --yes if that is meant")
+    fn question_extremes(&self) -> Result<()> {
+        let question = match self.wanted {
+            Wanted::Number(0) => {
+                "With 0 workers nothing is stored until the fleet is scaled up again. Go on?".to_owned()
             }
             Wanted::Number(number) if number > MOST => {
                 bail!("{number} workers are more than one host can have: {MOST}")
             }
-            Wanted::Number(number) if number > MANY && !self.yes => {
-                bail!("{number} workers on one host are more than {MANY}: add --yes if that is meant")
+            Wanted::Number(number) if number > MANY => {
+                format!("{number} workers on one host are more than {MANY}. Go on?")
             }
-            _ => Ok(()),
-        }
+            Wanted::Number(_) | Wanted::Auto => return Ok(()),
+        };
+        consent::ask(&question, self.yes || self.dry_run, Preview::DryRun)
     }
 
     fn choose_host(&self, roster: &Roster) -> Result<String> {

@@ -13,7 +13,6 @@ use super::trail::{self, Sighting, Trail, Wanted};
 use crate::Ending;
 use crate::cli::Output;
 use crate::cli::dlq::open_queue;
-use crate::cli::dlq::render::print_json;
 use crate::context::Context;
 use crate::output;
 
@@ -89,7 +88,7 @@ impl Show {
             return Ok(self.nothing(context.output, &notes));
         };
         match context.output {
-            Output::Json => print_json(&journey),
+            Output::Json => output::json(&journey),
             Output::Table => journey.print(),
         }
         Ok(Ending::Done)
@@ -113,7 +112,7 @@ impl Show {
 
     fn nothing(&self, form: Output, notes: &[String]) -> Ending {
         if form == Output::Json {
-            print_json(&serde_json::Value::Null);
+            output::json(&serde_json::Value::Null);
         }
         let source = self.source.as_deref().unwrap_or(MESSENGER);
         let id = output::escape(&self.id);

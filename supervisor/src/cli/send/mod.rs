@@ -1,7 +1,6 @@
 //! `weir send`.
 
 mod arrival;
-mod http;
 mod proof;
 mod sender;
 mod summary;
@@ -23,9 +22,9 @@ use weir_core::shutdown::{self, Shutdown};
 
 use crate::Ending;
 use crate::context::Context;
+use crate::http::{Connection, Target};
 use crate::stack_file::StackFile;
 use arrival::Arrival;
-use http::{Connection, Target};
 use proof::Proof;
 use sender::Plan;
 use summary::Summary;

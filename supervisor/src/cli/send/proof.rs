@@ -7,8 +7,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use weir_gateway::config::{Proof as Configured, SourceConfig};
 
-use super::http::secret_header;
-
 /// A source's secret, ready to be used.
 #[derive(Debug)]
 pub(super) enum Proof {
@@ -55,6 +53,14 @@ impl Proof {
             }
         }
     }
+}
+
+/// A header of that name and value; its value is not printed.
+fn secret_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    let Ok(header) = HeaderName::try_from(name) else { bail!("{name} is no name of a header") };
+    let Ok(mut value) = HeaderValue::try_from(value) else { bail!("the secret for {name} cannot stand in a header") };
+    value.set_sensitive(true);
+    Ok((header, value))
 }
 
 #[cfg(test)]

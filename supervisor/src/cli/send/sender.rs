@@ -11,10 +11,10 @@ use serde::Deserialize;
 use weir_core::message::MessageId;
 use weir_core::shutdown::Shutdown;
 
-use super::http::{Answer, Connection, Silence};
 use super::proof::Proof;
 use super::tally::Tally;
 use super::traffic::{Sample, Traffic};
+use crate::http::{Answer, Connection, Silence};
 
 /// Pause before the second try when nobody says how long; it doubles from try to try.
 const PAUSE: Duration = Duration::from_millis(250);

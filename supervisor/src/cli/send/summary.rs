@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::arrival::Arrival;
-use super::http::Target;
 use super::sender::Plan;
 use super::tally::{Latency, Tally};
 use crate::cli::Output;
+use crate::http::Target;
 use crate::output;
 
 #[derive(Debug, Serialize)]

@@ -66,7 +66,7 @@ impl Status {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             let Some(report) = stop.run_until_cancelled(watcher.look()).await else { break };
             match (form, terminal) {
-                (Output::Json, _) => output::line(serde_json::to_string(&report)?),
+                (Output::Json, _) => output::json_line(&report),
                 (Output::Table, true) => {
                     output::line(CLEAR);
                     show::table(&report, self.partitions);

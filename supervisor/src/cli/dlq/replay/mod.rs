@@ -17,9 +17,9 @@ use weir_core::shutdown;
 use weir_store::Store;
 
 use super::author;
-use super::consent::{self, counted};
 use super::filter::{Filter, Selection};
 use crate::Ending;
+use crate::cli::consent::{self, Preview};
 use crate::context::Context;
 use crate::output;
 use course::Course;
@@ -81,8 +81,8 @@ impl Replay {
             return Ok(Ending::Done);
         }
         if plan.count() > 0 {
-            let letters = counted(plan.count(), self.filter.noun());
-            consent::ask(&format!("Replay {letters} {}?", self.rate), self.yes)?;
+            let letters = output::counted(plan.count(), self.filter.noun());
+            consent::ask(&format!("Replay {letters} {}?", self.rate), self.yes, Preview::DryRun)?;
         }
         let fates = self.fates(context, &queue).await?;
         let course = Course {

@@ -11,7 +11,6 @@ use crate::cli::Output;
 use crate::cli::dlq::filter::Selection;
 use crate::cli::dlq::groups::{self, Group, Groups};
 use crate::cli::dlq::place::Place;
-use crate::cli::dlq::render::print_json;
 use crate::cli::dlq::scan::Order;
 use crate::output;
 
@@ -97,7 +96,7 @@ impl Plan {
             sample: self.sample,
         };
         match form {
-            Output::Json => print_json(&report),
+            Output::Json => output::json(&report),
             Output::Table => report.print(rate, duration),
         }
     }

@@ -1,18 +1,35 @@
-//! What stands before everything that writes.
+//! The question before anything that cannot be taken back.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::{Result, bail};
 
+use crate::output;
+
+/// What a command offers to those who are not sure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preview {
+    /// It has `--dry-run`.
+    DryRun,
+    /// Nothing.
+    None,
+}
+
 /// Asks before something is done, unless `yes` was given. Without a terminal nobody can answer, so it is refused.
 ///
-/// Nothing may have been started yet: Ctrl-C at the question simply ends the process.
-pub(super) fn ask(question: &str, yes: bool) -> Result<()> {
+/// Nothing may have been started yet, and signals must do what they do by default: Ctrl-C at the question simply ends
+/// the process.
+pub(crate) fn ask(question: &str, yes: bool, preview: Preview) -> Result<()> {
     if yes {
         return Ok(());
     }
+    let question = output::escape(question);
     if !io::stdin().is_terminal() {
-        bail!("{question} Nothing was changed: there is no terminal to ask; look with --dry-run, then add --yes");
+        let way = match preview {
+            Preview::DryRun => "look with --dry-run, then add --yes",
+            Preview::None => "add --yes if that is meant",
+        };
+        bail!("{question} Nothing was changed: there is no terminal to ask; {way}");
     }
     let mut stderr = io::stderr().lock();
     write!(stderr, "{question} [y/N] ")?;
@@ -24,11 +41,6 @@ pub(super) fn ask(question: &str, yes: bool) -> Result<()> {
 
 fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
-}
-
-/// `1 dead letter`, `3 dead letters`.
-pub(super) fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The little of an HTTP client that the commands need: one kept-alive HTTP/1.1 connection.
+//! The little of an HTTP client that is needed here: one kept-alive HTTP/1.1 connection to a role.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -21,7 +21,7 @@ const LONGEST: usize = 4 << 20;
 
 /// Where to send: `http://host:port/path`.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(crate) struct Target {
     authority: String,
     host: HeaderValue,
     path: String,
@@ -29,7 +29,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Reads a URL; a path of its own is kept in front of every path asked for.
-    pub(super) fn parse(url: &str) -> Result<Self> {
+    pub(crate) fn parse(url: &str) -> Result<Self> {
         let Ok(uri) = url.parse::<Uri>() else { bail!("{url} is no URL; it looks like http://127.0.0.1:8095") };
         match (uri.scheme_str(), uri.authority()) {
             (Some("http"), Some(authority)) => {
@@ -40,7 +40,7 @@ impl Target {
                 };
                 Ok(Self { authority, host, path: uri.path().trim_end_matches('/').to_owned() })
             }
-            (Some("https"), _) => bail!("{url}: this command speaks plain HTTP; give the gateway's own address"),
+            (Some("https"), _) => bail!("{url}: only plain HTTP is spoken here; give the process' own address"),
             _ => bail!("{url} is no URL; it looks like http://127.0.0.1:8095"),
         }
     }
@@ -54,16 +54,16 @@ impl fmt::Display for Target {
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     /// Seconds after which to try again, if the answer says so.
-    pub(super) retry_after: Option<u64>,
-    pub(super) body: Bytes,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) body: Bytes,
 }
 
 /// Why nothing came back.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Silence {
+pub(crate) enum Silence {
     /// Nothing was sent.
     #[error("no connection: {0}")]
     Unreachable(String),
@@ -74,23 +74,23 @@ pub(super) enum Silence {
 
 /// One connection, made when it is needed and again after it broke.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     target: Target,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
-    pub(super) fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self { target, sender: None }
     }
 
     /// Asks.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, Silence> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer, Silence> {
         self.exchange(Method::GET, path, &HeaderMap::new(), Bytes::new()).await
     }
 
     /// Sends JSON.
-    pub(super) async fn post(&mut self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Answer, Silence> {
+    pub(crate) async fn post(&mut self, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Answer, Silence> {
         self.exchange(Method::POST, path, headers, body).await
     }
 
@@ -161,14 +161,6 @@ async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, Silence> {
 
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()
-}
-
-/// A header of that name and value; its value is not printed.
-pub(super) fn secret_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
-    let Ok(header) = HeaderName::try_from(name) else { bail!("{name} is no name of a header") };
-    let Ok(mut value) = HeaderValue::try_from(value) else { bail!("the secret for {name} cannot stand in a header") };
-    value.set_sensitive(true);
-    Ok((header, value))
 }
 
 #[cfg(test)]
