@@ -203,8 +203,8 @@ fn export(balance: &Balance) {
     gauge!("weir_backlog").set(balance.backlog() as f64);
     gauge!("weir_dead").set(balance.dead as f64);
     gauge!("weir_balance_drift").set(balance.drift() as f64);
-    gauge!("weir_oldest_age_seconds_max").set(balance.oldest_age_ms as f64 / 1000.0);
+    gauge!("weir_oldest_age_seconds").set(balance.oldest_age_ms as f64 / 1000.0);
     gauge!("weir_dedupe_ids").set(balance.remembered as f64);
-    gauge!("weir_dedupe_window_held").set(balance.window_ms as f64 / 1000.0);
+    gauge!("weir_dedupe_window_seconds").set(balance.window_ms as f64 / 1000.0);
     gauge!("weir_workers").set(balance.workers as f64);
 }

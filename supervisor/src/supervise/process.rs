@@ -205,3 +205,16 @@ impl Crashes {
         self.backoff.get_or_insert_with(fresh).next()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_keeps_crashing_is_given_up() {
+        let mut crashes = Crashes::default();
+        let pauses: Vec<_> = (0..CRASHES).map(|_| crashes.pause(Instant::now())).collect();
+        assert!(pauses[..CRASHES - 1].iter().all(Option::is_some));
+        assert_eq!(pauses[CRASHES - 1], None);
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -208,7 +208,7 @@ impl Stack {
     }
 
     /// What the roles' processes print.
-    pub(crate) fn log(&self) -> std::path::PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.data().join("roles.log")
     }
 }

@@ -53,6 +53,14 @@ impl Up {
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
+    /// Ends it in good order.
+    async fn stop(self, data: &Scratch) {
+        let pids = Self::pids(data);
+        self.signal(weir_stack::Signal::INT);
+        assert!(self.ended().await.success());
+        all_gone(&pids).await;
+    }
+
     async fn ended(mut self) -> std::process::ExitStatus {
         tokio::task::spawn_blocking(move || self.child.wait().expect("an end")).await.expect("no panic")
     }
@@ -104,11 +112,8 @@ async fn the_sample_becomes_a_row_and_survives_a_restart_and_a_kill_of_everythin
     run(&data, &["message", "show", "1a2b3c4d5e6f7890abcdef1234567890"]).await.code(0);
 
     // In good order.
-    let pids = Up::pids(&data);
-    assert_eq!(pids.len(), 5, "gateway, two workers, two servers");
-    up.signal(weir_stack::Signal::INT);
-    assert!(up.ended().await.success());
-    all_gone(&pids).await;
+    assert_eq!(Up::pids(&data).len(), 5, "gateway, two workers, two servers");
+    up.stop(&data).await;
 
     // By SIGKILL of the parent alone.
     let up = Up::start(&data, &[]).await;
@@ -133,10 +138,7 @@ async fn the_sample_becomes_a_row_and_survives_a_restart_and_a_kill_of_everythin
     let up = Up::start(&data, &["--fresh", "--yes"]).await;
     assert_eq!(number(&data, "SELECT count(*) FROM messages").await, 0);
     assert_eq!(request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer").status, 202);
-    let pids = Up::pids(&data);
-    up.signal(weir_stack::Signal::INT);
-    assert!(up.ended().await.success());
-    all_gone(&pids).await;
+    up.stop(&data).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,10 +159,7 @@ async fn what_dies_is_started_again() {
     let answer = request(up.port, "POST", "/api/v1/webhook", SAMPLE).await.expect("an answer");
     assert_eq!(answer.status, 202);
     eventually("the row is there", PATIENCE, async || number(&data, "SELECT count(*) FROM messages").await == 1).await;
-    let pids = Up::pids(&data);
-    up.signal(weir_stack::Signal::INT);
-    assert!(up.ended().await.success());
-    all_gone(&pids).await;
+    up.stop(&data).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,6 +176,5 @@ async fn the_fleet_is_scaled_by_hand() {
     }
     let status = run(&data, &["status", "--output", "json"]).await.json();
     assert!(status.to_string().contains(&format!("127.0.0.1:{}", up.port)), "{status}");
-    up.signal(weir_stack::Signal::INT);
-    assert!(up.ended().await.success());
+    up.stop(&data).await;
 }
