@@ -33,7 +33,7 @@ enum Command {
     /// Everything; writes target/bench/report.json too
     All {
         /// Seconds of load for each figure
-        #[arg(long, default_value_t = 8)]
+        #[arg(long, default_value_t = 15)]
         seconds: u64,
         /// Messages of the backlog to drain
         #[arg(long, default_value_t = 1_000_000)]
@@ -42,7 +42,7 @@ enum Command {
     /// Accepted a second against a bare hyper server, processor time, memory
     Accept {
         /// Seconds of load for each figure
-        #[arg(long, default_value_t = 8)]
+        #[arg(long, default_value_t = 15)]
         seconds: u64,
     },
     /// Stored a second from a backlog

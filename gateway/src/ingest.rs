@@ -66,6 +66,21 @@ impl Metrics {
     }
 }
 
+/// What a request turns out to be that may go on.
+enum Admitted {
+    /// The question whether a message could be accepted now: a provider's reachability check.
+    Probe,
+    /// One message or a batch of them.
+    Messages(Messages),
+}
+
+/// The body of a request that may go on.
+struct Messages {
+    route: Route,
+    trace: TraceParent,
+    body: Bytes,
+}
+
 pub(crate) type Answer = Response<Full<Bytes>>;
 
 impl Ingest {
@@ -90,16 +105,29 @@ impl Ingest {
 
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+        let started = Instant::now();
         let (head, mut body) = request.into_parts();
-        match self.take(peer, &head, &mut body).await {
-            Ok(answer) => answer,
+        let admitted = match self.admit(peer, &head, &mut body).await {
+            Ok(Admitted::Messages(admitted)) => admitted,
+            Ok(Admitted::Probe) => {
+                return json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
+            }
             Err(rejection) => {
                 let mut answer = rejection.answer();
                 if !self.discard(&rejection, &head, body).await && head.version < Version::HTTP_2 {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
+                return answer;
+            }
+        };
+        // Headers are a part of the connection's buffer too, which is free again while the messages wait.
+        drop((head, body));
+        match self.take(admitted).await {
+            Ok(answer) => {
+                self.metrics.seconds.record(started.elapsed());
                 answer
             }
+            Err(rejection) => rejection.answer(),
         }
     }
 
@@ -126,11 +154,12 @@ impl Ingest {
         tokio::time::timeout(DISCARD_TIME, read).await.unwrap_or(false)
     }
 
-    async fn take(&self, peer: IpAddr, head: &Parts, body: &mut Incoming) -> Result<Answer, Rejection> {
+    /// Everything up to the body's last byte: path, limits, media type, proof.
+    async fn admit(&self, peer: IpAddr, head: &Parts, body: &mut Incoming) -> Result<Admitted, Rejection> {
         let route = self.sources.route(head.uri.path()).ok_or(Rejection::NotFound)?;
         match head.method {
             Method::POST => {}
-            Method::GET | Method::HEAD => return self.could_accept(),
+            Method::GET | Method::HEAD => return self.accepting().map(|()| Admitted::Probe),
             _ => return Err(Rejection::Method),
         }
         let address = client_address(peer, &head.headers, &self.trusted);
@@ -138,26 +167,18 @@ impl Ingest {
             self.addresses.check(address)?;
         }
         self.accepting()?;
-        let started = Instant::now();
         check_media(&head.headers)?;
         route.source.verifier.check_headers(&head.headers)?;
         let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
         let body = self.read_body(body, limit).await?;
         route.source.verifier.check_body(&head.headers, &body)?;
-        let trace = trace_of(&head.headers);
-        let answer = if route.batch {
-            self.take_batch(&route, trace, &body).await?
-        } else {
-            self.take_one(&route, trace, body).await?
-        };
-        self.metrics.seconds.record(started.elapsed());
-        Ok(answer)
+        Ok(Admitted::Messages(Messages { route, trace: trace_of(&head.headers), body }))
     }
 
-    /// Whether a message could be accepted now: what a provider's reachability check asks.
-    fn could_accept(&self) -> Result<Answer, Rejection> {
-        self.accepting()?;
-        Ok(json(StatusCode::OK, &Ready { status: "ready", durability: self.durability }))
+    /// Everything after it: decode, dedupe and append, answer.
+    async fn take(&self, admitted: Messages) -> Result<Answer, Rejection> {
+        let Messages { route, trace, body } = admitted;
+        if route.batch { self.take_batch(&route, trace, &body).await } else { self.take_one(&route, trace, body).await }
     }
 
     fn accepting(&self) -> Result<(), Rejection> {

@@ -119,21 +119,27 @@ impl Enqueuer {
     }
 
     /// One round trip. Gives the groups that wrote nothing and have to ask again.
+    ///
+    /// The calls run between MULTI and EXEC: Redis reads a batch in pieces of 16 KiB, and without them every piece that
+    /// completes a call would pay for an fsync of its own.
     async fn round(
         &self,
         entries: &[NewEntry],
         groups: &[(u16, Vec<usize>)],
         results: &mut [Result<Enqueued, EnqueueError>],
     ) -> Result<Vec<(u16, Vec<usize>)>, QueueError> {
-        let mut pipeline = Pipeline::with_capacity(groups.len() + 1);
+        let mut pipeline = Pipeline::with_capacity(groups.len() + 3);
+        pipeline.cmd("MULTI");
         for (partition, indexes) in groups {
             self.push_call(&mut pipeline, *partition, entries, indexes);
         }
+        pipeline.cmd("EXEC");
         if let Some((replicas, patience)) = self.bounds.replicas {
             pipeline.cmd("WAIT").arg(replicas).arg(patience.as_millis() as u64);
         }
         let mut replies = self.queue.link().pipeline(&mut pipeline).await?;
         let replicated = self.replicated(&mut replies);
+        let replies = executed(replies)?;
         let (mut again, mut missing) = (Vec::new(), Vec::new());
         for ((partition, indexes), reply) in groups.iter().zip(replies) {
             match self.read_reply(*partition, entries, indexes, reply, results) {
@@ -253,6 +259,25 @@ impl Enqueuer {
             from = to;
         }
         Ok(())
+    }
+}
+
+/// The replies of the calls, out of the reply of `EXEC`, which is the last one. When nothing was executed, the reply to
+/// one of the calls says why.
+fn executed(mut replies: Vec<RedisResult<Value>>) -> Result<Vec<RedisResult<Value>>, QueueError> {
+    match replies.pop() {
+        Some(Ok(Value::Array(calls))) => Ok(calls
+            .into_iter()
+            .map(|reply| match reply {
+                Value::ServerError(error) => Err(error.into()),
+                reply => Ok(reply),
+            })
+            .collect()),
+        Some(Err(abort)) => {
+            let reason = replies.into_iter().find_map(Result::err).unwrap_or(abort);
+            Err(QueueError::from_redis(&reason))
+        }
+        Some(Ok(_)) | None => Err(QueueError::reply(&"exec")),
     }
 }
 
