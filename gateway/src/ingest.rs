@@ -6,24 +6,25 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use weir_core::queue::enqueue::{Enqueued, NewEntry};
 use weir_core::queue::server::Durability;
 use weir_core::trace::TraceParent;
 
+use crate::address::{client_address, is_trusted};
+use crate::answer::{Answer, BatchAnswer, ItemAnswer, Outcome, Ready, json};
 use crate::config::GatewayConfig;
 use crate::decode::{DecodeError, Decoded, decode, split};
 use crate::guard::Watch;
 use crate::limit::AddressLimiter;
-use crate::rejection::{Problem, Rejection, Unavailable};
+use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
 use crate::writer::{Writer, lost};
 
@@ -80,8 +81,6 @@ struct Messages {
     trace: TraceParent,
     body: Bytes,
 }
-
-pub(crate) type Answer = Response<Full<Bytes>>;
 
 impl Ingest {
     pub(crate) fn new(config: &GatewayConfig, watch: Watch, writer: Writer) -> Self {
@@ -344,113 +343,4 @@ async fn collect(body: &mut Incoming, limit: u64) -> Result<Bytes, Rejection> {
 fn trace_of(headers: &HeaderMap) -> TraceParent {
     let given = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     given.map_or_else(TraceParent::random, TraceParent::child)
-}
-
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
-    trusted.iter().any(|net| net.contains(&address.to_canonical()))
-}
-
-/// The peer, or behind a trusted proxy the last address of `X-Forwarded-For` that no trusted proxy added.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    if !is_trusted(peer, trusted) {
-        return peer;
-    }
-    let mut address = peer;
-    for value in headers.get_all("x-forwarded-for").iter().rev() {
-        for part in value.to_str().unwrap_or_default().rsplit(',') {
-            match part.trim().parse::<IpAddr>() {
-                Ok(next) if is_trusted(next, trusted) => address = next,
-                Ok(next) => return next,
-                Err(_) => return address,
-            }
-        }
-    }
-    address
-}
-
-#[derive(Serialize)]
-struct Ready {
-    status: &'static str,
-    durability: Durability,
-}
-
-/// The answer to a message that is safe.
-#[derive(Serialize)]
-struct Outcome {
-    status: &'static str,
-    message_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    durability: Option<Durability>,
-}
-
-impl Outcome {
-    fn code(&self) -> StatusCode {
-        if self.durability.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK }
-    }
-}
-
-#[derive(Serialize)]
-struct BatchAnswer {
-    results: Vec<ItemAnswer>,
-}
-
-/// The answer to one message of a batch: the status it would have got alone, and the same body.
-#[derive(Serialize)]
-struct ItemAnswer {
-    code: u16,
-    #[serde(flatten)]
-    body: ItemBody,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ItemBody {
-    Safe(Outcome),
-    Problem { status: &'static str, problem: Problem },
-}
-
-impl From<Result<Outcome, Rejection>> for ItemAnswer {
-    fn from(result: Result<Outcome, Rejection>) -> Self {
-        match result {
-            Ok(outcome) => Self { code: outcome.code().as_u16(), body: ItemBody::Safe(outcome) },
-            Err(rejection) => {
-                metrics::counter!("weir_refused_total", "reason" => rejection.label()).increment(1);
-                let problem = rejection.problem();
-                Self { code: rejection.status().as_u16(), body: ItemBody::Problem { status: "rejected", problem } }
-            }
-        }
-    }
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
-        let mut headers = HeaderMap::new();
-        for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
-        }
-        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
-    }
-
-    #[test]
-    fn forwarded_addresses_count_only_from_trusted_proxies() {
-        assert_eq!(address("9.9.9.9", &["1.1.1.1"], &[]), "9.9.9.9");
-        assert_eq!(address("9.9.9.9", &["1.1.1.1"], &["10.0.0.0/8"]), "9.9.9.9");
-        assert_eq!(address("10.0.0.1", &["6.6.6.6, 1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
-        assert_eq!(address("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], &["10.0.0.0/8"]), "1.1.1.1");
-        assert_eq!(address("10.0.0.1", &["6.6.6.6", "1.1.1.1"], &["10.0.0.0/8"]), "1.1.1.1");
-        assert_eq!(address("10.0.0.1", &["rubbish"], &["10.0.0.0/8"]), "10.0.0.1");
-        assert_eq!(address("10.0.0.1", &[], &["10.0.0.0/8"]), "10.0.0.1");
-    }
 }

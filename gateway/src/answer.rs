@@ -1,0 +1,76 @@
+//! The answers to requests that are not refused.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use weir_core::queue::server::Durability;
+
+use crate::rejection::{Problem, Rejection};
+
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// The answer to the question whether a message could be accepted.
+#[derive(Serialize)]
+pub(crate) struct Ready {
+    pub(crate) status: &'static str,
+    pub(crate) durability: Durability,
+}
+
+/// The answer to a message that is safe.
+#[derive(Serialize)]
+pub(crate) struct Outcome {
+    pub(crate) status: &'static str,
+    pub(crate) message_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) durability: Option<Durability>,
+}
+
+impl Outcome {
+    pub(crate) fn code(&self) -> StatusCode {
+        if self.durability.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK }
+    }
+}
+
+/// An answer for each message of a batch, in their order.
+#[derive(Serialize)]
+pub(crate) struct BatchAnswer {
+    pub(crate) results: Vec<ItemAnswer>,
+}
+
+/// The answer to one message of a batch: the status it would have got alone, and the same body.
+#[derive(Serialize)]
+pub(crate) struct ItemAnswer {
+    pub(crate) code: u16,
+    #[serde(flatten)]
+    body: ItemBody,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemBody {
+    Safe(Outcome),
+    Problem { status: &'static str, problem: Problem },
+}
+
+impl From<Result<Outcome, Rejection>> for ItemAnswer {
+    fn from(result: Result<Outcome, Rejection>) -> Self {
+        match result {
+            Ok(outcome) => Self { code: outcome.code().as_u16(), body: ItemBody::Safe(outcome) },
+            Err(rejection) => {
+                metrics::counter!("weir_refused_total", "reason" => rejection.label()).increment(1);
+                let problem = rejection.problem();
+                Self { code: rejection.status().as_u16(), body: ItemBody::Problem { status: "rejected", problem } }
+            }
+        }
+    }
+}
+
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
