@@ -32,7 +32,7 @@ bench: servers ## Measure on this machine; takes some minutes
 check: servers tools ## Format, lints, documentation, dependency rules, queries against the schema
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 	cargo deny --locked --workspace check --hide-inclusion-graph licenses sources
 	cargo deny --locked --workspace --exclude-dev check bans
 	.ci/with-postgres sh -c 'cargo sqlx migrate run --source migrations && cargo sqlx prepare --workspace --check -- --package weir-store --locked'
