@@ -187,8 +187,11 @@ async fn a_frozen_worker_that_comes_back_changes_nothing_that_others_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn duplicates_through_two_gateways_are_one_message() {
+async fn a_thousand_posts_of_one_id_through_two_gateways_are_one_row() {
     let stack = Stack::new().await;
+    // A thousand messages of one client at once are more than its limit lets through.
+    let source = "[[source]]\nname = \"messenger\"\nper_client = \"off\"\n";
+    std::fs::write(stack.data().join("weir.toml"), source).expect("a configuration");
     let (_one, first) = stack.start_gateway().await;
     let (_two, second) = stack.start_gateway().await;
     let posts = (0..1000).map(|n| {
