@@ -24,7 +24,7 @@ build: servers ## Build the release binary, target/release/weir
 	cargo build --release --locked --package weir
 
 test: test-servers ## Run all tests; they start their own servers
-	cargo test --workspace --locked $(ARGS)
+	cargo test --workspace --locked --no-fail-fast $(ARGS)
 
 bench: servers ## Measure on this machine; takes some minutes
 	cargo run --release --locked --package weir-benches -- all $(ARGS)
