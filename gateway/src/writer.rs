@@ -103,6 +103,7 @@ pub(crate) fn lost() -> EnqueueError {
 
 async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, batches: usize, trouble: Arc<Notify>) {
     let slots = Arc::new(Semaphore::new(batches));
+    let out = Arc::new(Out::default());
     let sizes = metrics::histogram!("weir_enqueue_batch_size");
     let mut jobs = Vec::with_capacity(BATCH);
     loop {
@@ -110,16 +111,40 @@ async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, b
         if jobs.is_empty() && queue.recv_many(&mut jobs, BATCH).await == 0 {
             break;
         }
+        gather(&mut jobs, &mut queue, &out).await;
         let batch = take_batch(&mut jobs);
         sizes.record(batch.len() as f64);
-        let (enqueuer, trouble) = (enqueuer.clone(), trouble.clone());
+        out.messages.fetch_add(batch.len(), Ordering::Relaxed);
+        let (enqueuer, trouble, out) = (enqueuer.clone(), trouble.clone(), out.clone());
         tokio::spawn(async move {
+            let messages = batch.len();
             write(&enqueuer, batch, &trouble).await;
+            out.messages.fetch_sub(messages, Ordering::Relaxed);
+            out.returned.notify_one();
             drop(slot);
         });
     }
     // Wait for the batches that are still out.
     drop(slots.acquire_many(batches as u32).await);
+}
+
+/// The batches that are at Redis.
+#[derive(Default)]
+struct Out {
+    messages: AtomicUsize,
+    returned: Notify,
+}
+
+/// Waits until the next batch is worth an fsync of its own: half as large as what is out, or something has returned.
+/// Otherwise a large batch would be followed by a tiny one, and that one by the next large one.
+async fn gather(jobs: &mut Vec<Job>, queue: &mut mpsc::UnboundedReceiver<Job>, out: &Out) {
+    while jobs.len() < BATCH && 2 * jobs.len() < out.messages.load(Ordering::Relaxed) {
+        let room = BATCH - jobs.len();
+        tokio::select! {
+            more = queue.recv_many(jobs, room) => if more == 0 { return },
+            () = out.returned.notified() => {}
+        }
+    }
 }
 
 /// The first jobs that fit into one batch.
