@@ -90,7 +90,13 @@ impl LaneReader {
         }
         let turn = self.take_turn().await;
         let entries = self.read(pending_first, 1, Duration::ZERO).await?;
-        Ok((!entries.is_empty()).then_some((entries, Some(turn))))
+        if entries.is_empty() {
+            // Other workers have them: let the batches of this one go on meanwhile.
+            drop(turn);
+            tokio::time::sleep(PAUSE).await;
+            return Ok(None);
+        }
+        Ok(Some((entries, Some(turn))))
     }
 
     async fn read(&self, pending: bool, count: usize, block: Duration) -> Result<Vec<Entry>, QueueError> {
@@ -122,17 +128,20 @@ impl LaneReader {
         let Sorted { sources, messages, mut targets } = self.sort(entries);
         let outcomes = self.store(&messages).await?;
         let (mut stored, mut duplicates) = (Vec::new(), Vec::new());
+        let committed_ms = now_ms();
         for ((entry, message), outcome) in sources.into_iter().zip(&messages).zip(outcomes) {
             match outcome {
                 Outcome::Stored => {
                     tracing::debug!(trace = trace(message), message_id = %self.message_id(entry), "stored");
+                    self.record_latency(message, committed_ms);
                     stored.push(entry.id.as_str());
                 }
                 Outcome::Duplicate => duplicates.push(entry.id.as_str()),
                 Outcome::Failed(failure) => targets.push((entry, self.judge(entry, &failure))),
             }
         }
-        self.record(&messages, stored.len(), duplicates.len());
+        self.state.metrics.stored.increment(stored.len() as u64);
+        self.state.metrics.duplicates.increment(duplicates.len() as u64);
         self.settle(&stored, &duplicates).await?;
         self.move_all(&targets).await?;
         drop(turn);
@@ -209,14 +218,10 @@ impl LaneReader {
         format!("{}-{}", self.partition, entry.origin)
     }
 
-    fn record(&self, messages: &[NewMessage], stored: usize, duplicates: usize) {
-        let metrics = &self.state.metrics;
-        metrics.stored.increment(stored as u64);
-        metrics.duplicates.increment(duplicates as u64);
-        let now = now_ms();
-        for message in messages {
-            metrics.commit_seconds.record(now.saturating_sub(message.place.ms.max(0) as u64) as f64 / 1000.0);
-        }
+    /// From the acceptance to the commit of a message that is a row now.
+    fn record_latency(&self, message: &NewMessage, committed_ms: u64) {
+        let accepted_ms = message.place.ms.max(0) as u64;
+        self.state.metrics.commit_seconds.record(committed_ms.saturating_sub(accepted_ms) as f64 / 1000.0);
     }
 
     async fn settle(&self, stored: &[&str], duplicates: &[&str]) -> Result<(), Interrupted> {

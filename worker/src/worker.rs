@@ -31,9 +31,6 @@ pub struct Worker {
 
 /// Describes a worker. Neither Redis nor PostgreSQL need be there yet: it waits for both. Must be called within a tokio
 /// runtime.
-///
-/// # Errors
-/// When the schema of PostgreSQL is another one than this build needs, see [`check_schema`].
 pub fn build(config: WorkerConfig, queue: &Queue, store: Store) -> Worker {
     let name = config
         .name
