@@ -11,8 +11,9 @@ use sqlx::{ConnectOptions, Connection};
 use crate::StoreError;
 
 /// A session that holds a transaction open and says nothing is ended by the server after this long: the locks of a
-/// worker whose machine vanished must not hold up the others until TCP notices.
-const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(60);
+/// worker that is frozen, or whose machine vanished, must not hold up who takes over. A batch is never silent for more
+/// than milliseconds.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// A connection that idled longer than this is asked whether it lives before it is used.
 const ASK_AFTER_IDLE: Duration = Duration::from_secs(5);

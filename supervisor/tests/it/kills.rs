@@ -187,6 +187,22 @@ async fn a_frozen_worker_that_comes_back_changes_nothing_that_others_did() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_frozen_within_a_transaction_does_not_keep_its_locks() {
+    let stack = Stack::new().await;
+    let (_gateway, port) = stack.start_gateway().await;
+    let proxy = FaultProxy::start(address(&stack.database)).await;
+    let zombie = Arc::new(stack.start_worker(&through(&stack.database, &proxy)));
+    let frozen = zombie.clone();
+    // Its keys are inserted and not committed: whoever takes over meets them.
+    proxy.watch(b"FREEZE-HERE".to_vec(), Direction::Request, move || frozen.signal(Signal::STOP));
+    post_all(port, 50, 25, "FREEZE-HERE").await;
+    let _other = stack.start_worker(&stack.database);
+    let balance = stack.drained().await;
+    assert_eq!((balance.stored, balance.dead_total, balance.retried), (50, 0, 0));
+    assert_eq!(stack.rows().await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_posts_of_one_id_through_two_gateways_are_one_row() {
     let stack = Stack::new().await;
     // A thousand messages of one client at once are more than its limit lets through.
