@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use weir_core::message::MessageId;
+use weir_core::planted::{self, Planted};
 use weir_core::queue::QueueError;
 use weir_core::queue::enqueue::{EnqueueError, Enqueued, Enqueuer, NewEntry};
 
@@ -87,13 +89,20 @@ impl Writer {
         let job = Job { entry, answer, _budget: Budget(self.in_flight.clone()) };
         // A writer that is gone drops the job, and the waiter hears of it.
         drop(self.jobs.send(job));
-        waiter
+        if planted::is(Planted::AnswerBeforeFlush) { answered_already() } else { waiter }
     }
 
     /// Messages in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
+}
+
+/// The planted fault's answer: accepted, whatever Redis will say.
+fn answered_already() -> oneshot::Receiver<Answer> {
+    let (answer, waiter) = oneshot::channel();
+    drop(answer.send(Ok(Enqueued::New(MessageId { partition: 0, ms: 0, seq: 0 }))));
+    waiter
 }
 
 /// What a waiter is told whose batch ended without an answer.

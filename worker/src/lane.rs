@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use weir_core::dead_letter::class;
 use weir_core::journey::Attempt;
+use weir_core::planted::{self, Planted};
 use weir_core::queue::consume::{Entry, Lane, Target};
 use weir_core::queue::{Queue, QueueError};
 use weir_core::shutdown::Shutdown;
@@ -126,6 +127,10 @@ impl LaneReader {
             None => self.abort.run_until_cancelled(self.take_turn()).await.ok_or(Interrupted)?,
         };
         let Sorted { sources, messages, mut targets } = self.sort(entries);
+        if planted::is(Planted::AckBeforeCommit) {
+            let ids: Vec<&str> = sources.iter().map(|entry| entry.id.as_str()).collect();
+            self.settle(&ids, &[]).await?;
+        }
         let outcomes = self.store(&messages).await?;
         let (mut stored, mut duplicates) = (Vec::new(), Vec::new());
         let committed_ms = now_ms();

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use weir_core::planted::{self, Planted};
 use weir_core::shutdown::Shutdown;
 use weir_store::{Class, Fate as Stored, NewMessage, StoreError};
 
@@ -98,6 +99,7 @@ async fn after_error(state: &State, error: StoreError, timeouts: &mut u32) -> St
             state.store_is(None);
             Step::Split(error)
         }
+        Class::Dependency if planted::is(Planted::OutageBurnsAttempts) => Step::Split(error),
         Class::Dependency if error.is_timeout() => {
             *timeouts += 1;
             if *timeouts >= TIMEOUTS && state.store.ping().await.is_ok() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weir_core::planted::{self, Planted};
 use weir_core::queue::QueueError;
 use weir_core::shutdown::Shutdown;
 
@@ -17,6 +18,9 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     pub(crate) async fn run(self) {
+        if planted::is(Planted::NoReclaim) {
+            return self.stop.cancelled().await;
+        }
         let lease = self.state.config.lease;
         let mut tick = tokio::time::interval((lease / 10).min(Duration::from_secs(1)));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -16,6 +16,7 @@ pub mod dead_letter;
 
 pub mod config;
 pub mod ops;
+pub mod planted;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

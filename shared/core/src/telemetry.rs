@@ -50,9 +50,12 @@ impl Setting for LogFormat {
 }
 
 impl LogConfig {
+    /// What is logged unless something else is asked for.
+    pub const DEFAULT_FILTER: &'static str = "info";
+
     /// Reads the settings `log.*`.
     pub fn read(reader: &mut Reader) -> Self {
-        let filter = reader.get("log.filter", &["WEIR_LOG", "RUST_LOG"], "info".to_owned());
+        let filter = reader.get("log.filter", &["WEIR_LOG", "RUST_LOG"], Self::DEFAULT_FILTER.to_owned());
         if EnvFilter::try_new(&filter).is_err() {
             reader.mistake("log.filter: is no filter such as info or weir_worker=debug,info");
         }

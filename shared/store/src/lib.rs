@@ -22,6 +22,7 @@ mod scrub;
 mod migrate;
 mod partitions;
 
+mod drill;
 mod inspect;
 mod lookup;
 
@@ -30,6 +31,7 @@ pub mod testing;
 
 pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
+pub use drill::POISON_TEXT;
 pub use error::StoreError;
 pub use inspect::ServerSettings;
 pub use lookup::StoredMessage;

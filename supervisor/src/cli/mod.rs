@@ -5,6 +5,7 @@ mod consent;
 mod console;
 mod dlq;
 mod doctor;
+mod drill;
 mod fleet;
 mod gateway;
 mod message;
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use weir_core::telemetry::LogConfig;
 
 use crate::Ending;
 use crate::context::Context;
@@ -74,6 +77,7 @@ enum Command {
     Dlq(dlq::Dlq),
     Send(send::Send),
     Doctor(doctor::Doctor),
+    Drill(drill::Drill),
     Psql(console::Psql),
     RedisCli(console::RedisCli),
     Completions(completions::Completions),
@@ -83,7 +87,7 @@ impl Cli {
     /// Runs the command.
     pub(crate) async fn run(self) -> Result<Ending> {
         let context = Context::new(&self.global)?;
-        context.settings.log.start();
+        self.command.quieted(context.settings.log.clone()).start();
         match self.command {
             Command::Up(command) => command.run(&context).await,
             Command::Gateway(command) => command.run(&context).await,
@@ -95,9 +99,20 @@ impl Cli {
             Command::Dlq(command) => command.run(&context).await,
             Command::Send(command) => command.run(&context).await,
             Command::Doctor(command) => command.run(&context).await,
+            Command::Drill(command) => command.run(&context).await,
             Command::Psql(command) => command.run(&context).await,
             Command::RedisCli(command) => command.run(&context).await,
             Command::Completions(command) => command.run(),
+        }
+    }
+}
+
+impl Command {
+    /// A command that shows its progress to people does not log what is ordinary, unless it was asked to.
+    fn quieted(&self, log: LogConfig) -> LogConfig {
+        match self {
+            Command::Drill(_) if log.filter == LogConfig::DEFAULT_FILTER => LogConfig { filter: "error".into(), ..log },
+            _ => log,
         }
     }
 }

@@ -7,6 +7,7 @@ use redis::{Pipeline, RedisResult, Value};
 
 use super::{Arg, Queue, QueueError, head, number, text};
 use crate::message::{ENTRY_VERSION, Fingerprint, MessageId, MessageKey};
+use crate::planted::{self, Planted};
 
 /// A message ready to be appended.
 #[derive(Debug, Clone)]
@@ -94,6 +95,9 @@ impl Enqueuer {
     /// Entries of one partition share one atomic function call; all calls share one round trip. Nothing is tried again
     /// after bytes were sent and no answer came.
     pub async fn enqueue(&self, entries: &[NewEntry]) -> Vec<Result<Enqueued, EnqueueError>> {
+        if planted::is(Planted::SetBeforeXadd) {
+            return super::two_steps::enqueue(&self.queue, entries).await;
+        }
         let mut results: Vec<_> = entries.iter().map(|_| Err(EnqueueError::Queue(never()))).collect();
         let mut groups = self.by_partition(entries);
         for _ in 0..ROUNDS {

@@ -1,5 +1,7 @@
 use sha2::{Digest as _, Sha256};
 
+use crate::planted::{self, Planted};
+
 /// The functions, in the order in which they are put together.
 const PARTS: [&str; 15] = [
     include_str!("functions/prelude.lua"),
@@ -30,7 +32,10 @@ pub(super) struct Library {
 
 impl Library {
     pub(super) fn new() -> Self {
-        let body = PARTS.iter().chain([&BALANCE]).copied().collect::<Vec<_>>().join("\n");
+        let mut body = PARTS.iter().chain([&BALANCE]).copied().collect::<Vec<_>>().join("\n");
+        if planted::is(Planted::UnfencedMove) {
+            body = unfenced(&body);
+        }
         let name = format!("weir_{}", hex::encode(&Sha256::digest(body.as_bytes())[..4]));
         let source = format!("#!lua name={name}\nlocal LIBRARY = '{name}'\n{body}");
         Self { name, source }
@@ -39,5 +44,32 @@ impl Library {
     /// The full name of a function.
     pub(super) fn function(&self, name: &str) -> String {
         format!("{}_{name}", self.name)
+    }
+}
+
+/// The functions without their checks of lease and ownership.
+fn unfenced(body: &str) -> String {
+    let swaps = [
+        ("return not deadline or tonumber(deadline) < 0", "return false"),
+        (
+            "if redis.call('XACK', keys[1], GROUP, id) == 1 then",
+            "redis.call('XACK', keys[1], GROUP, id)\n    if true then",
+        ),
+        ("if not join and (not held or tonumber(held) < 0) then return 'FENCED' end", ""),
+    ];
+    swaps.iter().fold(body.to_owned(), |body, (checked, unchecked)| {
+        assert!(body.contains(checked), "the check that is to be left out is not there: {checked}");
+        body.replacen(checked, unchecked, 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checks_that_a_planted_fault_leaves_out_are_there() {
+        let body = PARTS.join("\n");
+        assert_ne!(unfenced(&body), body);
     }
 }

@@ -24,6 +24,7 @@ pub mod keys;
 mod error;
 mod functions;
 mod link;
+mod two_steps;
 
 pub mod balance;
 pub mod consume;

@@ -3,8 +3,9 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -81,6 +82,10 @@ struct State {
     refuse: AtomicBool,
     swallow: AtomicBool,
     stall: watch::Sender<bool>,
+    /// How long replies are held back: at least, and at most so much longer.
+    delay: Mutex<(Duration, Duration)>,
+    /// Connections that are open now.
+    open: AtomicUsize,
     /// Counts the cuts.
     cut: watch::Sender<u64>,
     watches: Mutex<Vec<Arc<Watch>>>,
@@ -106,6 +111,16 @@ impl Faults {
     /// While on, nothing is passed on in either direction; connections stay open and nothing is lost.
     pub fn stall(&self, on: bool) {
         self.0.stall.send_replace(on);
+    }
+
+    /// Holds every piece of a reply back for `least` and a random part of `jitter`; zero for both ends that.
+    pub fn delay(&self, least: Duration, jitter: Duration) {
+        *self.0.delay.lock().unwrap_or_else(PoisonError::into_inner) = (least, jitter);
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.0.open.load(Ordering::SeqCst)
     }
 
     /// While on, requests reach the server and its replies are thrown away.
@@ -178,6 +193,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, faults: Faults) {
 
 /// Passes bytes until one side fails or the connection is cut. A side that merely stops sending keeps receiving.
 async fn serve(client: TcpStream, target: SocketAddr, faults: Faults, mut cut: watch::Receiver<u64>) {
+    let _open = Open::count(&faults);
     let cut_seen = cut.clone();
     let pass = async {
         let server = TcpStream::connect(target).await?;
@@ -194,6 +210,22 @@ async fn serve(client: TcpStream, target: SocketAddr, faults: Faults, mut cut: w
     tokio::select! {
         _ = cut.changed() => {}
         _ = pass => {}
+    }
+}
+
+/// A connection that is counted for as long as this lives.
+struct Open(Faults);
+
+impl Open {
+    fn count(faults: &Faults) -> Open {
+        faults.0.open.fetch_add(1, Ordering::SeqCst);
+        Open(faults.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -216,6 +248,7 @@ impl Pump {
                 return to.shutdown().await;
             }
             self.notify(&chunk[..length]);
+            self.delayed().await;
             self.unstalled().await;
             if self.cut.has_changed().unwrap_or(true) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -234,6 +267,13 @@ impl Pump {
         }
         let excess = self.seen.len().saturating_sub(LONGEST_PATTERN - 1);
         self.seen.drain(..excess);
+    }
+
+    async fn delayed(&self) {
+        let (least, jitter) = *self.faults.0.delay.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.direction == Direction::Reply && !(least + jitter).is_zero() {
+            tokio::time::sleep(least + jitter.mul_f64(rand::random())).await;
+        }
     }
 
     async fn unstalled(&self) {

@@ -1,0 +1,280 @@
+//! The judgement: what was acknowledged against what is there.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use weir_core::queue::Queue;
+use weir_core::queue::balance::Balance;
+use weir_core::queue::letters::Shelf;
+use weir_store::Store;
+
+use crate::ledger::{Answers, Kind, Ledger, Name, Outcome, Record};
+
+/// What was found. Everything from `lost` on has to be 0.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// Messages that were sent, each counted once.
+    pub sent: u64,
+    /// Those of them with a 2xx.
+    pub acknowledged: u64,
+    /// Those that were refused every time.
+    pub refused: u64,
+    /// Those of which nobody knows.
+    pub unknown: u64,
+    /// Rows in PostgreSQL.
+    pub rows: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Entries that a worker found to be stored already.
+    pub duplicates: u64,
+    /// Seconds from the end of the load until nothing was in flight; `None` when that did not come about.
+    pub drained_seconds: Option<f64>,
+    /// Answers.
+    pub answers: Answers,
+
+    /// Acknowledged, and neither a row nor a dead letter.
+    pub lost: u64,
+    /// There more than once, as rows or dead letters.
+    pub doubled: u64,
+    /// There although they were never sent, or refused every time.
+    pub phantoms: u64,
+    /// 2xx that were no truth: of messages that are lost, that had to be refused, or that contradict another one.
+    pub wrong_2xx: u64,
+    /// Messages whose 2xx answers name different places.
+    pub two_truths: u64,
+    /// Dead letters of messages that nothing is wrong with.
+    pub wrongly_dead: u64,
+    /// Poison that is a row.
+    pub poison_stored: u64,
+    /// Accepted less what the queue accounts for.
+    pub drift: i64,
+    /// Accepted less rows, dead letters and duplicates.
+    pub missing_in_the_sum: i64,
+    /// Still in flight when the time to drain was over.
+    pub stuck: u64,
+    /// Some of the ids that something is wrong with.
+    pub examples: Vec<String>,
+}
+
+/// Ids that a verdict names at most.
+const EXAMPLES: usize = 10;
+
+impl Verdict {
+    /// Whether every promise held.
+    pub fn is_green(&self) -> bool {
+        self.findings().is_empty()
+    }
+
+    /// What did not hold, in words.
+    pub fn findings(&self) -> Vec<String> {
+        let counts = [
+            (self.lost, "acknowledged messages are lost"),
+            (self.doubled, "messages are there more than once"),
+            (self.phantoms, "rows or dead letters of messages that were never sent or always refused"),
+            (self.wrong_2xx, "2xx answers were not true"),
+            (self.two_truths, "messages were acknowledged under more than one message_id"),
+            (self.wrongly_dead, "dead letters of messages that nothing is wrong with"),
+            (self.poison_stored, "messages that PostgreSQL should refuse are rows"),
+            (self.drift.unsigned_abs(), "messages that the queue's own balance does not account for"),
+            (self.missing_in_the_sum.unsigned_abs(), "messages off: rows + dead + duplicates is not what was accepted"),
+            (self.stuck, "messages are still in flight after the time to drain"),
+        ];
+        counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect()
+    }
+}
+
+/// Waits until nothing is in flight. Gives the seconds it took, or `None` after `patience`.
+pub(crate) async fn drain(queue: &Queue, patience: Duration) -> Option<f64> {
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        if queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0) {
+            return Some(started.elapsed().as_secs_f64());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    None
+}
+
+/// Compares the books with PostgreSQL and with the dead letters.
+pub(crate) async fn judge(
+    ledger: &Ledger,
+    queue: &Queue,
+    store: &Store,
+    drained_seconds: Option<f64>,
+) -> Result<Verdict> {
+    let mut found = Found { ledger, places: HashMap::new(), strangers: Vec::new() };
+    let rows = store.each_external_id(|id| found.row(id)).await.context("the rows cannot be read")?;
+    let dead = dead_letters(queue, |id| found.letter(id)).await.context("the dead letters cannot be read")?;
+    let balance = queue.balance().await.context("the balance cannot be read")?;
+    let mut verdict = Verdict { rows, dead, drained_seconds, answers: ledger.answers(), ..Verdict::default() };
+    verdict.account(&balance);
+    verdict.judge_strangers(&found.strangers);
+    for (name, record) in ledger.all() {
+        let place = found.places.get(&name).copied().unwrap_or_default();
+        verdict.judge_message(ledger, name, record, place);
+    }
+    verdict.wrong_2xx += verdict.lost + verdict.answers.conflicts_taken;
+    verdict.two_truths += verdict.answers.repeats_told_otherwise;
+    Ok(verdict)
+}
+
+/// How often a message is there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    rows: u32,
+    letters: u32,
+}
+
+struct Found<'l> {
+    ledger: &'l Ledger,
+    places: HashMap<Name, Place>,
+    strangers: Vec<String>,
+}
+
+impl Found<'_> {
+    fn row(&mut self, id: &str) {
+        if let Some(place) = self.place(id) {
+            place.rows += 1;
+        }
+    }
+
+    fn letter(&mut self, id: &str) {
+        if let Some(place) = self.place(id) {
+            place.letters += 1;
+        }
+    }
+
+    fn place(&mut self, id: &str) -> Option<&mut Place> {
+        let name = self.ledger.name(id);
+        if name.is_none() {
+            self.strangers.push(id.to_owned());
+        }
+        Some(self.places.entry(name?).or_default())
+    }
+}
+
+impl Verdict {
+    fn account(&mut self, balance: &Balance) {
+        self.duplicates = balance.duplicate;
+        self.drift = balance.drift();
+        self.stuck = balance.in_flight() + balance.lost;
+        let there = self.rows + self.dead + balance.duplicate + balance.in_flight();
+        self.missing_in_the_sum = balance.accepted as i64 - there as i64;
+    }
+
+    fn judge_strangers(&mut self, ids: &[String]) {
+        self.phantoms += ids.len() as u64;
+        ids.iter().take(3).for_each(|id| self.example(id));
+    }
+
+    fn judge_message(&mut self, ledger: &Ledger, name: Name, record: Record, place: Place) {
+        let times = place.rows + place.letters;
+        self.sent += 1;
+        match record.outcome {
+            Outcome::Ok => self.acknowledged += 1,
+            Outcome::Failed => self.refused += 1,
+            Outcome::Unknown => self.unknown += 1,
+        }
+        let faults = [
+            (record.outcome == Outcome::Ok && times == 0 && record.kind != Kind::Invalid, &mut self.lost),
+            (times > 1, &mut self.doubled),
+            (record.outcome == Outcome::Failed && times > 0, &mut self.phantoms),
+            (record.kind == Kind::Invalid && record.outcome == Outcome::Ok, &mut self.wrong_2xx),
+            (record.two_truths, &mut self.two_truths),
+            (record.kind == Kind::Good && place.letters > 0, &mut self.wrongly_dead),
+            (record.kind == Kind::Poison && place.rows > 0, &mut self.poison_stored),
+        ];
+        let mut wrong = false;
+        for (holds, count) in faults {
+            if holds {
+                *count += 1;
+                wrong = true;
+            }
+        }
+        if wrong {
+            self.example(&ledger.id(name));
+        }
+    }
+
+    fn example(&mut self, id: &str) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(id.to_owned());
+        }
+    }
+}
+
+async fn dead_letters(queue: &Queue, mut visit: impl FnMut(&str)) -> Result<u64> {
+    let mut letters = 0;
+    for partition in 0..queue.partitions() {
+        let mut from = "-".to_owned();
+        loop {
+            let page = queue.letters(partition, Shelf::Dead, &from, 500).await?;
+            let Some(last) = page.last() else { break };
+            from = format!("({}", last.entry);
+            letters += page.len() as u64;
+            page.iter().for_each(|letter| visit(&letter.external_message_id));
+        }
+    }
+    Ok(letters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE_ROW: Place = Place { rows: 1, letters: 0 };
+    const ONE_LETTER: Place = Place { rows: 0, letters: 1 };
+    const NOWHERE: Place = Place { rows: 0, letters: 0 };
+
+    /// The findings about one message that was sent once.
+    fn findings(kind: Kind, outcome: Outcome, place: Place) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger"), 1, 1).unwrap();
+        let name = ledger.new_message(0, kind);
+        ledger.told(name, outcome, 0, None);
+        let mut verdict = Verdict::default();
+        verdict.judge_message(&ledger, name, ledger.record(name).unwrap(), place);
+        verdict.findings()
+    }
+
+    #[test]
+    fn what_may_be_is_green() {
+        for (kind, outcome, place) in [
+            (Kind::Good, Outcome::Ok, ONE_ROW),
+            (Kind::Good, Outcome::Unknown, ONE_ROW),
+            (Kind::Good, Outcome::Unknown, NOWHERE),
+            (Kind::Good, Outcome::Failed, NOWHERE),
+            (Kind::Poison, Outcome::Ok, ONE_LETTER),
+            (Kind::Invalid, Outcome::Failed, NOWHERE),
+        ] {
+            assert_eq!(findings(kind, outcome, place), Vec::<String>::new(), "{kind:?} {outcome:?} {place:?}");
+        }
+    }
+
+    #[test]
+    fn every_broken_promise_turns_it_red() {
+        for (kind, outcome, place, finding) in [
+            (Kind::Good, Outcome::Ok, NOWHERE, "lost"),
+            (Kind::Good, Outcome::Ok, Place { rows: 2, letters: 0 }, "more than once"),
+            (Kind::Poison, Outcome::Ok, Place { rows: 0, letters: 2 }, "more than once"),
+            (Kind::Good, Outcome::Failed, ONE_ROW, "always refused"),
+            (Kind::Good, Outcome::Ok, ONE_LETTER, "nothing is wrong with"),
+            (Kind::Poison, Outcome::Ok, ONE_ROW, "should refuse"),
+            (Kind::Invalid, Outcome::Ok, NOWHERE, "not true"),
+        ] {
+            let found = findings(kind, outcome, place);
+            assert!(found.iter().any(|text| text.contains(finding)), "{finding}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_sum_that_is_off_turns_it_red() {
+        let mut verdict = Verdict { rows: 7, dead: 1, ..Verdict::default() };
+        verdict.account(&Balance { accepted: 10, stored: 8, dead: 1, duplicate: 1, ..Balance::default() });
+        assert_eq!(verdict.findings(), ["1 messages off: rows + dead + duplicates is not what was accepted"]);
+        verdict.account(&Balance { accepted: 10, stored: 7, dead: 1, duplicate: 1, ..Balance::default() });
+        assert_eq!(verdict.findings().len(), 2);
+    }
+}
