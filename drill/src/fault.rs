@@ -89,7 +89,7 @@ faults! {
     WorkerKill = "worker-kill", Worker, Kill;
     /// SIGKILL of a worker that nobody sees end, as if its host had vanished: its lease has to run out.
     WorkerVanish = "worker-vanish", Worker, Kill;
-    /// SIGSTOP of a worker for longer than its lease; it comes back after others took over.
+    /// SIGSTOP of a worker with a batch in its hands, for longer than its lease; it comes back after others took over.
     WorkerFreeze = "worker-freeze", Worker, Other;
     /// SIGTERM of a worker, which drains; another one is started.
     WorkerStop = "worker-stop", Worker, Other;

@@ -14,8 +14,8 @@ use crate::roles::{Place, Role};
 use crate::stack::Stack;
 use crate::timeline::Event;
 
-/// How long work may take to go on after a healing.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long messages gather before the worker that reads them is frozen.
+const FILLING: Duration = Duration::from_millis(400);
 
 const POLL: Duration = Duration::from_millis(10);
 
@@ -23,6 +23,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub(crate) struct Injector {
     pub(crate) stack: Arc<Stack>,
     pub(crate) load: Arc<Shared>,
+    /// How long work may take to go on after a healing.
+    pub(crate) patience: Duration,
 }
 
 /// What shows that work goes on.
@@ -47,7 +49,7 @@ impl Injector {
         let healed = timeline.now();
         let recovered = self.wait_for(self.sign(planned), struck, healed).await;
         if recovered.is_none() {
-            tracing::warn!(fault = planned.fault.name(), "work did not go on within a minute");
+            tracing::warn!(fault = planned.fault.name(), "work did not go on in time");
         }
         Ok(Event { fault: planned.fault, struck, healed, recovered, overlapped: false })
     }
@@ -102,7 +104,8 @@ impl Injector {
         };
         let place = &places[planned.victim % places.len()];
         match planned.fault {
-            Fault::GatewayFreeze | Fault::WorkerFreeze => freeze(place, planned.hold).await,
+            Fault::GatewayFreeze => freeze(place, planned.hold).await,
+            Fault::WorkerFreeze => self.freeze_in_a_batch(place, planned.hold).await?,
             Fault::GatewayStop | Fault::WorkerStop => stop(role, place).await?,
             _ => self.kill(role, place, planned).await?,
         }
@@ -120,6 +123,22 @@ impl Injector {
         }
         tokio::time::sleep(planned.hold).await;
         role.refill(place, &mut held)
+    }
+
+    /// While the table is locked messages gather; those that the workers read then are many, and wait for a second lock
+    /// in their hands.
+    async fn freeze_in_a_batch(&self, place: &Place, hold: Duration) -> Result<()> {
+        let store = self.stack.store.clone();
+        // PostgreSQL may be struck meanwhile: then the batch is an ordinary one.
+        drop(store.lock_messages(FILLING).await);
+        tokio::time::sleep(FILLING / 10).await;
+        let lock = tokio::spawn(async move { store.lock_messages(FILLING).await });
+        tokio::time::sleep(FILLING / 2).await;
+        freeze(place, hold).await;
+        if let Err(error) = lock.await? {
+            tracing::debug!(%error, "lock");
+        }
+        Ok(())
     }
 
     async fn strike_redis(&self, planned: Planned) -> Result<()> {
@@ -223,13 +242,18 @@ impl Injector {
 
     /// When the sign was seen, in seconds since the start.
     async fn wait_for(&self, sign: Sign, struck: f64, healed: f64) -> Option<f64> {
-        let deadline = Instant::now() + PATIENCE;
-        let stored_before = self.stored().await;
+        let deadline = Instant::now() + self.patience;
+        // Redis may be away too: then it counts from its first answer.
+        let mut first = None;
         while Instant::now() < deadline {
             let seen = match sign {
                 Sign::Gateway(gateway) => self.load.last_ok(gateway) > healed,
                 Sign::Gateways => (0..self.stack.gateways.len()).all(|gateway| self.load.last_ok(gateway) > healed),
-                Sign::Stored => matches!((stored_before, self.stored().await), (Some(a), Some(b)) if b > a),
+                Sign::Stored => {
+                    let stored = self.stored().await;
+                    first = first.or(stored);
+                    stored > first
+                }
                 Sign::CaughtUp => self.oldest().await.is_some_and(|oldest| oldest >= struck),
             };
             if seen {

@@ -44,6 +44,8 @@ pub struct DrillOptions {
     pub senders: u16,
     /// Messages a second, all senders together; `None` for as many as they can.
     pub rate: Option<f64>,
+    /// How long work may take to go on after a fault; twice as long for everything to drain at the end.
+    pub patience: Duration,
     /// More variables for the roles' environment.
     pub env: BTreeMap<String, String>,
 }
@@ -62,9 +64,6 @@ pub struct Progress {
     /// Share of the run that is over, 0 to 1.
     pub share: f64,
 }
-
-/// How long everything may take to drain after the last fault.
-const DRAIN: Duration = Duration::from_secs(120);
 
 /// How long the stack may take until the first message is acknowledged.
 const START: Duration = Duration::from_secs(60);
@@ -107,7 +106,7 @@ pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Pro
     for hand in 0..HANDS {
         let rarely = if hand == 0 { 1 } else { 8 };
         let plan = Plan::new(options.seed.wrapping_add(hand), &faults, options.kills > 0, LEASE).with_pauses(rarely);
-        let injector = Injector { stack: stack.clone(), load: load.shared() };
+        let injector = Injector { stack: stack.clone(), load: load.shared(), patience: options.patience };
         hands.push(tokio::spawn(course.clone().strike(plan, injector)));
     }
     while hands.iter().any(|hand| !hand.is_finished()) {
@@ -121,7 +120,7 @@ pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Pro
     let shared = load.shared();
     load.stop().await?;
     progress(&course.progress("waiting until nothing is in flight", &shared));
-    let drained = drain(&stack.queue, DRAIN).await;
+    let drained = drain(&stack.queue, 2 * options.patience).await;
     course.sampling.cancel();
     sampling.await?;
     progress(&course.progress("comparing the ledger with rows and dead letters", &shared));

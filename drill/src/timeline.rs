@@ -37,7 +37,7 @@ pub struct Event {
     pub struck: f64,
     /// When its cause was gone: a server answers again, a connection can be made.
     pub healed: f64,
-    /// When work went on; `None` when it did not within a minute.
+    /// When work went on; `None` when it did not in time.
     pub recovered: Option<f64>,
     /// Whether another fault overlapped it: its recovery then says little.
     pub overlapped: bool,

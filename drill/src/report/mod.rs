@@ -58,7 +58,7 @@ pub struct FaultSummary {
     pub fault: Fault,
     /// How often.
     pub times: usize,
-    /// Of how many the recovery was not seen within a minute.
+    /// Of how many the recovery was not seen in time.
     pub not_recovered: usize,
     /// From the healing to the first success, where nothing overlapped; `None` without any.
     pub recovery: Option<Recovery>,
@@ -91,7 +91,7 @@ impl Report {
         let mut findings = verdict.findings();
         let stuck: usize = faults.iter().map(|fault| fault.not_recovered).sum();
         if stuck > 0 {
-            findings.push(format!("after {stuck} faults work did not go on within a minute"));
+            findings.push(format!("after {stuck} faults work did not go on in time"));
         }
         Self {
             version: env!("CARGO_PKG_VERSION"),

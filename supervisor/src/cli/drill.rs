@@ -39,6 +39,9 @@ pub(crate) struct Drill {
     /// Go on until so many processes were killed
     #[arg(long, value_name = "N", default_value_t = 0)]
     kills: usize,
+    /// Seconds that work may take to go on after a fault, and half of what everything may take to drain at the end
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    patience: u64,
     /// Gateway processes
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     gateways: u16,
@@ -71,7 +74,7 @@ impl Drill {
         let folder = Folder::make(self.keep.as_deref())?;
         let options = self.options(folder.path())?;
         let stop = shutdown::on_signals().context("signals cannot be handled")?;
-        remark(&format!("seed {}; the stack is in {}", options.seed, folder.path().display()));
+        remark(format!("seed {}; the stack is in {}", options.seed, folder.path().display()));
         let bar = Bar::new();
         let result = weir_drill::run(&options, &stop, |progress| bar.show(progress)).await;
         bar.end();
@@ -90,7 +93,7 @@ impl Drill {
         if report.green {
             return Ok(Ending::Done);
         }
-        remark(&folder.keep_for_a_look());
+        remark(folder.keep_for_a_look());
         Ok(Ending::Negative)
     }
 
@@ -106,6 +109,7 @@ impl Drill {
             kills: self.kills,
             seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
             faults,
+            patience: Duration::from_secs(self.patience),
             gateways: self.gateways.into(),
             workers: self.workers.into(),
             senders: self.senders,
