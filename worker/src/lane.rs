@@ -21,6 +21,10 @@ use crate::state::State;
 /// How long a read waits for the first entry.
 const BLOCK: Duration = Duration::from_secs(1);
 
+/// Suspects at once, of those that have not been in suspect at a death. One by one, what a worker held when it died
+/// would take half a minute.
+const SUSPECTS: usize = 100;
+
 /// Pause after Redis failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -78,7 +82,7 @@ impl LaneReader {
         }
     }
 
-    /// Reads entries; `None` when there are none. A suspect is read only once nothing else is under way: what is merely
+    /// Reads entries; `None` when there are none. Suspects are read only once nothing else is under way: what is merely
     /// held at a death of this process would be blamed too.
     async fn step(&self, pending_first: bool) -> Result<Option<(Vec<Entry>, Option<Turn<'_>>)>, QueueError> {
         if self.lane != Lane::Suspect {
@@ -90,7 +94,11 @@ impl LaneReader {
             return Ok(None);
         }
         let turn = self.take_turn().await;
-        let entries = self.read(pending_first, 1, Duration::ZERO).await?;
+        let entries = if pending_first {
+            self.read(true, 1, Duration::ZERO).await?
+        } else {
+            self.reads.read_suspects(self.partition, &self.consumer, self.suspects_at_once()).await?
+        };
         if entries.is_empty() {
             // Other workers have them: let the batches of this one go on meanwhile.
             drop(turn);
@@ -98,6 +106,11 @@ impl LaneReader {
             return Ok(None);
         }
         Ok(Some((entries, Some(turn))))
+    }
+
+    /// A death among several suspects is held against all of them, which must not be enough to make one a dead letter.
+    fn suspects_at_once(&self) -> usize {
+        if self.state.config.crashes > 1 { SUSPECTS } else { 1 }
     }
 
     async fn read(&self, pending: bool, count: usize, block: Duration) -> Result<Vec<Entry>, QueueError> {

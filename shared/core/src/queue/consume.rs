@@ -150,6 +150,17 @@ impl Queue {
         self.command(redis::cmd("XLEN").arg(self.stream(partition, lane))).await
     }
 
+    /// Reads suspects that no consumer has: up to `count` that have not been in suspect at a death, or a single one that
+    /// has. Never waits.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn read_suspects(&self, partition: u16, consumer: &str, count: usize) -> Result<Vec<Entry>, QueueError> {
+        let args = [Arg::Text(consumer), Arg::Number(count as u64)];
+        let reply = self.call("suspects", &[&self.keys(partition).suspect], &args).await?;
+        Ok(read_entries(Lane::Suspect, reply))
+    }
+
     /// Reads up to `count` of the consumer's own pending entries, oldest first. An entry that was deleted by hand
     /// comes without an envelope.
     ///

@@ -3,7 +3,7 @@ use sha2::{Digest as _, Sha256};
 use crate::planted::{self, Planted};
 
 /// The functions, in the order in which they are put together.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
     include_str!("functions/prelude.lua"),
     include_str!("functions/ensure.lua"),
     include_str!("functions/enqueue.lua"),
@@ -13,6 +13,7 @@ const PARTS: [&str; 15] = [
     include_str!("functions/move.lua"),
     include_str!("functions/due.lua"),
     include_str!("functions/reap.lua"),
+    include_str!("functions/suspects.lua"),
     include_str!("functions/condemn.lua"),
     include_str!("functions/leave.lua"),
     include_str!("functions/replay.lua"),

@@ -11,7 +11,7 @@
 //!                 |   \ move        due        settle  |
 //!                 |    +------> due ----> retry -------+
 //!                 | reap                 ^  |   |      |
-//!                 +--------> suspect ----|--+---|------+     suspect: one at a time
+//!                 +--------> suspect ----|--+---|------+     suspect: first together, then alone
 //!                              |  move   |      | move
 //!                              +---------|------+-----> parked (unknown version)
 //!                              +---------|------+-----> dead  --purge--> gone

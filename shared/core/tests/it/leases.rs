@@ -100,6 +100,33 @@ async fn only_a_death_in_suspect_counts_as_a_crash() {
 }
 
 #[tokio::test]
+async fn suspects_come_together_until_a_death_among_them_and_alone_afterwards() {
+    let place = Place::new().await;
+    let die = async |name: &str| {
+        place.queue.declare_dead(0, name).await.unwrap();
+        reap_all(&place, "living").await;
+    };
+    let suspects = async |name: &str, count| place.queue.read_suspects(0, name, count).await.unwrap();
+    place.join("living").await;
+    assert!(suspects("living", 100).await.is_empty());
+    place.fill(30).await;
+    place.join("first").await;
+    place.read(Lane::Ingest, "first", 30).await;
+    die("first").await;
+
+    place.join("second").await;
+    assert_eq!(suspects("second", 20).await.len(), 20, "so many at most");
+    die("second").await;
+    // Ten that nothing is held against, and behind them twenty that were there at a death.
+    assert_eq!(suspects("living", 100).await.len(), 10);
+    for _ in 0..20 {
+        let alone = suspects("living", 100).await;
+        assert_eq!(alone.iter().map(|entry| entry.crashes).collect::<Vec<_>>(), [1]);
+    }
+    assert!(suspects("living", 100).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_large_estate_is_taken_over_in_steps() {
     let place = Place::new().await;
     place.join("living").await;
