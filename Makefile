@@ -1,7 +1,7 @@
 # Weir's commands for people who have its source. Each makes sure by itself that what it needs is installed.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test bench check audit servers test-servers tools
+.PHONY: help up build test drill bench check audit servers test-servers tools
 
 # Queries are checked against the committed .sqlx. Without this a DATABASE_URL in the environment or in .env would make
 # the compiler talk to that database.
@@ -23,8 +23,15 @@ up: servers ## Build Weir and start all of it: Redis, PostgreSQL, gateway, worke
 build: servers ## Build the release binary, target/release/weir
 	cargo build --release --locked --package weir
 
+# First the proof that the drill can turn red, with a build that has faults planted in it; the ordinary build comes last
+# and takes its place in target/.
 test: test-servers ## Run all tests; they start their own servers
+	cargo test --package weir --locked --features planted-faults --test it planted::
 	cargo test --workspace --locked --no-fail-fast $(ARGS)
+
+drill: servers ## The long drill: 300 kills under load, and the scoreboard; takes most of an hour
+	cargo build --release --locked --package weir
+	WEIR_COMMIT="$$(git rev-parse --short HEAD 2>/dev/null)" cargo run --release --locked --package weir-benches -- scoreboard $(ARGS)
 
 bench: servers ## Measure on this machine; takes some minutes
 	cargo run --release --locked --package weir-benches -- all $(ARGS)

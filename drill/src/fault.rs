@@ -91,6 +91,8 @@ faults! {
     WorkerVanish = "worker-vanish", Worker, Kill;
     /// SIGSTOP of a worker with a batch in its hands, for longer than its lease; it comes back after others took over.
     WorkerFreeze = "worker-freeze", Worker, Other;
+    /// SIGKILL of all workers at once; they come back together.
+    WorkersDown = "workers-down", Worker, Kill;
     /// SIGTERM of a worker, which drains; another one is started.
     WorkerStop = "worker-stop", Worker, Other;
     /// SIGKILL of redis-server, which is started again with its data.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use weir_core::shutdown::Shutdown;
 use weir_stack::Signal;
 use weir_stack::testing::FaultProxy;
 
@@ -25,6 +26,8 @@ pub(crate) struct Injector {
     pub(crate) load: Arc<Shared>,
     /// How long work may take to go on after a healing.
     pub(crate) patience: Duration,
+    /// Ends every fault early.
+    pub(crate) stop: Shutdown,
 }
 
 /// What shows that work goes on.
@@ -59,7 +62,9 @@ impl Injector {
             Fault::GatewayKill | Fault::GatewayFreeze | Fault::GatewayStop => {
                 Sign::Gateway(planned.victim % self.stack.gateways.len())
             }
-            Fault::WorkerKill | Fault::WorkerVanish | Fault::WorkerFreeze | Fault::WorkerStop => Sign::CaughtUp,
+            Fault::WorkerKill | Fault::WorkerVanish | Fault::WorkersDown | Fault::WorkerFreeze | Fault::WorkerStop => {
+                Sign::CaughtUp
+            }
             Fault::RedisKill
             | Fault::RedisFreeze
             | Fault::RedisRestart
@@ -104,12 +109,24 @@ impl Injector {
         };
         let place = &places[planned.victim % places.len()];
         match planned.fault {
-            Fault::GatewayFreeze => freeze(place, planned.hold).await,
+            Fault::GatewayFreeze => self.freeze(place, planned.hold).await,
             Fault::WorkerFreeze => self.freeze_in_a_batch(place, planned.hold).await?,
+            Fault::WorkersDown => self.kill_all(role, places, planned.hold).await?,
             Fault::GatewayStop | Fault::WorkerStop => stop(role, place).await?,
             _ => self.kill(role, place, planned).await?,
         }
         Ok(())
+    }
+
+    async fn hold(&self, time: Duration) {
+        self.stop.run_until_cancelled(tokio::time::sleep(time)).await;
+    }
+
+    async fn freeze(&self, place: &Place, hold: Duration) {
+        let held = place.held().await;
+        held.process.signal(Signal::STOP);
+        self.hold(hold).await;
+        held.process.signal(Signal::CONT);
     }
 
     async fn kill(&self, role: &Role, place: &Place, planned: Planned) -> Result<()> {
@@ -121,8 +138,19 @@ impl Injector {
                 drop(self.stack.queue.declare_dead(partition, &held.name).await);
             }
         }
-        tokio::time::sleep(planned.hold).await;
+        self.hold(planned.hold).await;
         role.refill(place, &mut held)
+    }
+
+    async fn kill_all(&self, role: &Role, places: &[Place], hold: Duration) -> Result<()> {
+        for place in places {
+            place.held().await.process.kill().await;
+        }
+        self.hold(hold).await;
+        for place in places {
+            role.refill(place, &mut *place.held().await)?;
+        }
+        Ok(())
     }
 
     /// While the table is locked messages gather; those that the workers read then are many, and wait for a second lock
@@ -134,7 +162,7 @@ impl Injector {
         tokio::time::sleep(FILLING / 10).await;
         let lock = tokio::spawn(async move { store.lock_messages(FILLING).await });
         tokio::time::sleep(FILLING / 2).await;
-        freeze(place, hold).await;
+        self.freeze(place, hold).await;
         if let Err(error) = lock.await? {
             tracing::debug!(%error, "lock");
         }
@@ -147,12 +175,12 @@ impl Injector {
         match planned.fault {
             Fault::RedisKill => {
                 redis.kill().await;
-                tokio::time::sleep(planned.hold).await;
+                self.hold(planned.hold).await;
                 redis.restart().await?;
             }
             Fault::RedisFreeze => {
                 redis.pause();
-                tokio::time::sleep(planned.hold).await;
+                self.hold(planned.hold).await;
                 redis.resume();
             }
             Fault::RedisRestart => redis.restart().await?,
@@ -173,7 +201,7 @@ impl Injector {
                 disk.fill()?;
                 // With every write synced, Redis ends at the first one that fails.
                 drop(tokio::time::timeout(Duration::from_secs(5), redis.process().wait()).await);
-                tokio::time::sleep(planned.hold).await;
+                self.hold(planned.hold).await;
                 disk.free()?;
                 redis.restart().await?;
             }
@@ -192,7 +220,7 @@ impl Injector {
         let before: Vec<String> = queue.command(redis::cmd("CONFIG").arg("GET").arg("maxmemory")).await?;
         let before = before.get(1).and_then(|text| text.parse().ok()).unwrap_or(0);
         queue.command::<()>(&limit(1 << 20)).await?;
-        tokio::time::sleep(hold).await;
+        self.hold(hold).await;
         Ok(queue.command::<()>(&limit(before)).await?)
     }
 
@@ -202,12 +230,12 @@ impl Injector {
         match planned.fault {
             Fault::PostgresKill => {
                 postgres.kill().await;
-                tokio::time::sleep(planned.hold).await;
+                self.hold(planned.hold).await;
                 postgres.restart().await?;
             }
             Fault::PostgresFreeze => {
                 postgres.process().signal(Signal::STOP);
-                tokio::time::sleep(planned.hold).await;
+                self.hold(planned.hold).await;
                 postgres.process().signal(Signal::CONT);
             }
             Fault::PostgresRestart => postgres.restart().await?,
@@ -228,16 +256,28 @@ impl Injector {
             Fault::NetRedisCut => redis.iter().for_each(|proxy| proxy.cut()),
             Fault::NetPostgresCut => proxies.workers_to_postgres.cut(),
             Fault::NetClientCut => clients.iter().for_each(|proxy| proxy.cut()),
-            Fault::NetRedisSlow => hold(&redis, planned.hold, slow).await,
-            Fault::NetRedisStall => hold(&redis[..1], planned.hold, |proxy, on| proxy.stall(on)).await,
+            Fault::NetRedisSlow => self.keep_up(&redis, planned.hold, slow).await,
+            Fault::NetRedisStall => self.keep_up(&redis[..1], planned.hold, |proxy, on| proxy.stall(on)).await,
             Fault::NetPostgresStall => {
-                hold(&[&proxies.workers_to_postgres], planned.hold, |proxy, on| proxy.stall(on)).await;
+                self.keep_up(&[&proxies.workers_to_postgres], planned.hold, |proxy, on| proxy.stall(on)).await;
             }
-            Fault::NetRedisSwallow => swallow(&redis[..1], planned.hold).await,
-            Fault::NetPostgresSwallow => swallow(&[&proxies.workers_to_postgres], planned.hold).await,
-            Fault::NetClientSwallow => swallow(&clients, planned.hold).await,
+            Fault::NetRedisSwallow => self.swallow(&redis[..1], planned.hold).await,
+            Fault::NetPostgresSwallow => self.swallow(&[&proxies.workers_to_postgres], planned.hold).await,
+            Fault::NetClientSwallow => self.swallow(&clients, planned.hold).await,
             other => unreachable!("{other} is no fault of the network"),
         }
+    }
+
+    async fn keep_up(&self, proxies: &[&FaultProxy], time: Duration, set: impl Fn(&FaultProxy, bool)) {
+        proxies.iter().for_each(|proxy| set(proxy, true));
+        self.hold(time).await;
+        proxies.iter().for_each(|proxy| set(proxy, false));
+    }
+
+    /// A connection that lost bytes can carry nothing more: it ends with the fault.
+    async fn swallow(&self, proxies: &[&FaultProxy], time: Duration) {
+        self.keep_up(proxies, time, |proxy, on| proxy.swallow_replies(on)).await;
+        proxies.iter().for_each(|proxy| proxy.cut());
     }
 
     /// When the sign was seen, in seconds since the start.
@@ -276,30 +316,11 @@ impl Injector {
     }
 }
 
-async fn freeze(place: &Place, hold: Duration) {
-    let held = place.held().await;
-    held.process.signal(Signal::STOP);
-    tokio::time::sleep(hold).await;
-    held.process.signal(Signal::CONT);
-}
-
 /// The next process waits for the port until the one before has drained.
 async fn stop(role: &Role, place: &Place) -> Result<()> {
     let mut held = place.held().await;
     held.process.stop(Signal::TERM, Duration::from_secs(30)).await;
     role.refill(place, &mut held)
-}
-
-async fn hold(proxies: &[&FaultProxy], hold: Duration, set: impl Fn(&FaultProxy, bool)) {
-    proxies.iter().for_each(|proxy| set(proxy, true));
-    tokio::time::sleep(hold).await;
-    proxies.iter().for_each(|proxy| set(proxy, false));
-}
-
-/// A connection that lost bytes can carry nothing more: it ends with the fault.
-async fn swallow(proxies: &[&FaultProxy], time: Duration) {
-    hold(proxies, time, |proxy, on| proxy.swallow_replies(on)).await;
-    proxies.iter().for_each(|proxy| proxy.cut());
 }
 
 fn slow(proxy: &FaultProxy, on: bool) {

@@ -8,9 +8,9 @@ use serde::Serialize;
 use weir_core::queue::Queue;
 use weir_core::queue::balance::Balance;
 use weir_core::queue::letters::Shelf;
-use weir_store::Store;
+use weir_store::{Place as Entry, Store};
 
-use crate::ledger::{Answers, Kind, Ledger, Name, Outcome, Record};
+use crate::ledger::{self, Answers, Kind, Ledger, Name, Outcome, Record};
 
 /// What was found. Everything from `lost` on has to be 0.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -23,6 +23,10 @@ pub struct Verdict {
     pub refused: u64,
     /// Those of which nobody knows.
     pub unknown: u64,
+    /// Those of the acknowledged that had an answer before of which nobody knew: the repeat told the truth.
+    pub resolved: u64,
+    /// Poison that was acknowledged.
+    pub poison: u64,
     /// Rows in PostgreSQL.
     pub rows: u64,
     /// Dead letters.
@@ -42,7 +46,7 @@ pub struct Verdict {
     pub phantoms: u64,
     /// 2xx that were no truth: of messages that are lost, that had to be refused, or that contradict another one.
     pub wrong_2xx: u64,
-    /// Messages whose 2xx answers name different places.
+    /// Messages whose 2xx answers name different places, or another one than the row came from.
     pub two_truths: u64,
     /// Dead letters of messages that nothing is wrong with.
     pub wrongly_dead: u64,
@@ -105,7 +109,7 @@ pub(crate) async fn judge(
     drained_seconds: Option<f64>,
 ) -> Result<Verdict> {
     let mut found = Found { ledger, places: HashMap::new(), strangers: Vec::new() };
-    let rows = store.each_external_id(|id| found.row(id)).await.context("the rows cannot be read")?;
+    let rows = store.each_row(|id, place| found.row(id, place)).await.context("the rows cannot be read")?;
     let dead = dead_letters(queue, |id| found.letter(id)).await.context("the dead letters cannot be read")?;
     let balance = queue.balance().await.context("the balance cannot be read")?;
     let mut verdict = Verdict { rows, dead, drained_seconds, answers: ledger.answers(), ..Verdict::default() };
@@ -125,6 +129,8 @@ pub(crate) async fn judge(
 struct Place {
     rows: u32,
     letters: u32,
+    /// The row came from another entry than the sender was told.
+    elsewhere: bool,
 }
 
 struct Found<'l> {
@@ -134,9 +140,12 @@ struct Found<'l> {
 }
 
 impl Found<'_> {
-    fn row(&mut self, id: &str) {
+    fn row(&mut self, id: &str, entry: Entry) {
+        let told = self.ledger.name(id).and_then(|name| self.ledger.record(name)).and_then(|record| record.truth());
+        let real = ledger::digest(&format!("{}-{}-{}", entry.partition, entry.ms, entry.seq));
         if let Some(place) = self.place(id) {
             place.rows += 1;
+            place.elsewhere |= told.is_some_and(|told| told != real);
         }
     }
 
@@ -173,7 +182,11 @@ impl Verdict {
         let times = place.rows + place.letters;
         self.sent += 1;
         match record.outcome {
-            Outcome::Ok => self.acknowledged += 1,
+            Outcome::Ok => {
+                self.acknowledged += 1;
+                self.resolved += u64::from(record.doubted);
+                self.poison += u64::from(record.kind == Kind::Poison);
+            }
             Outcome::Failed => self.refused += 1,
             Outcome::Unknown => self.unknown += 1,
         }
@@ -182,7 +195,7 @@ impl Verdict {
             (times > 1, &mut self.doubled),
             (record.outcome == Outcome::Failed && times > 0, &mut self.phantoms),
             (record.kind == Kind::Invalid && record.outcome == Outcome::Ok, &mut self.wrong_2xx),
-            (record.two_truths, &mut self.two_truths),
+            (record.two_truths || place.elsewhere, &mut self.two_truths),
             (record.kind == Kind::Good && place.letters > 0, &mut self.wrongly_dead),
             (record.kind == Kind::Poison && place.rows > 0, &mut self.poison_stored),
         ];
@@ -224,9 +237,9 @@ async fn dead_letters(queue: &Queue, mut visit: impl FnMut(&str)) -> Result<u64>
 mod tests {
     use super::*;
 
-    const ONE_ROW: Place = Place { rows: 1, letters: 0 };
-    const ONE_LETTER: Place = Place { rows: 0, letters: 1 };
-    const NOWHERE: Place = Place { rows: 0, letters: 0 };
+    const ONE_ROW: Place = Place { rows: 1, letters: 0, elsewhere: false };
+    const ONE_LETTER: Place = Place { rows: 0, letters: 1, elsewhere: false };
+    const NOWHERE: Place = Place { rows: 0, letters: 0, elsewhere: false };
 
     /// The findings about one message that was sent once.
     fn findings(kind: Kind, outcome: Outcome, place: Place) -> Vec<String> {
@@ -257,9 +270,10 @@ mod tests {
     fn every_broken_promise_turns_it_red() {
         for (kind, outcome, place, finding) in [
             (Kind::Good, Outcome::Ok, NOWHERE, "lost"),
-            (Kind::Good, Outcome::Ok, Place { rows: 2, letters: 0 }, "more than once"),
-            (Kind::Poison, Outcome::Ok, Place { rows: 0, letters: 2 }, "more than once"),
+            (Kind::Good, Outcome::Ok, Place { rows: 2, letters: 0, elsewhere: false }, "more than once"),
+            (Kind::Poison, Outcome::Ok, Place { rows: 0, letters: 2, elsewhere: false }, "more than once"),
             (Kind::Good, Outcome::Failed, ONE_ROW, "always refused"),
+            (Kind::Good, Outcome::Ok, Place { elsewhere: true, ..ONE_ROW }, "more than one message_id"),
             (Kind::Good, Outcome::Ok, ONE_LETTER, "nothing is wrong with"),
             (Kind::Poison, Outcome::Ok, ONE_ROW, "should refuse"),
             (Kind::Invalid, Outcome::Ok, NOWHERE, "not true"),

@@ -50,6 +50,15 @@ pub(crate) struct Record {
     truth: u64,
     /// Two of its 2xx answers name different places.
     pub(crate) two_truths: bool,
+    /// One of its answers left the sender in doubt.
+    pub(crate) doubted: bool,
+}
+
+impl Record {
+    /// The digest of the `message_id` that its sender was told.
+    pub(crate) fn truth(&self) -> Option<u64> {
+        (self.truth != 0).then_some(self.truth)
+    }
 }
 
 /// A message's name in the books: sender and number.
@@ -90,7 +99,7 @@ impl Ledger {
     /// Enters a new message before it is sent for the first time.
     pub(crate) fn new_message(&self, sender: u16, kind: Kind) -> Name {
         let mut book = self.book(sender);
-        book.push(Record { kind, outcome: Outcome::Failed, truth: 0, two_truths: false });
+        book.push(Record { kind, outcome: Outcome::Failed, truth: 0, two_truths: false, doubted: false });
         Name { sender, number: (book.len() - 1) as u32 }
     }
 
@@ -104,6 +113,7 @@ impl Ledger {
             (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
             (Outcome::Failed, Outcome::Failed) => Outcome::Failed,
         };
+        record.doubted |= outcome == Outcome::Unknown;
         if let Some(truth) = message_id.filter(|_| outcome == Outcome::Ok).map(digest) {
             record.two_truths |= record.truth != 0 && record.truth != truth;
             record.truth = truth;
@@ -186,7 +196,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// FNV-1a: the books hold a digest in place of each `message_id`.
-fn digest(text: &str) -> u64 {
+pub(crate) fn digest(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -28,18 +28,24 @@ pub(crate) struct Plan {
     dealt: Vec<Fault>,
     lease: Duration,
     pauses: u32,
+    always: Option<Duration>,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64, faults: &[Fault], many_kills: bool, lease: Duration) -> Self {
         let weight = |fault: &Fault| if many_kills && fault.kills() { 6 } else { 1 };
         let faults = faults.iter().flat_map(|fault| std::iter::repeat_n(*fault, weight(fault))).collect();
-        Self { rng: StdRng::seed_from_u64(seed), faults, dealt: Vec::new(), lease, pauses: 1 }
+        Self { rng: StdRng::seed_from_u64(seed), faults, dealt: Vec::new(), lease, pauses: 1, always: None }
     }
 
     /// The same faults with pauses so many times as long.
     pub(crate) fn with_pauses(self, times: u32) -> Self {
         Self { pauses: times, ..self }
+    }
+
+    /// The same faults, each held for so long.
+    pub(crate) fn held_for(self, hold: Option<Duration>) -> Self {
+        Self { always: hold, ..self }
     }
 
     fn hold(&mut self, fault: Fault) -> Duration {
@@ -48,7 +54,9 @@ impl Plan {
             Fault::GatewayStop | Fault::WorkerStop | Fault::RedisRestart | Fault::PostgresRestart => 0..1,
             Fault::RedisFlushFunctions | Fault::PostgresDisconnect => 0..1,
             Fault::NetRedisCut | Fault::NetPostgresCut | Fault::NetClientCut => 0..1,
-            Fault::WorkerVanish | Fault::RedisKill | Fault::PostgresKill | Fault::DiskFull => 0..1500,
+            Fault::WorkerVanish | Fault::WorkersDown | Fault::RedisKill | Fault::PostgresKill | Fault::DiskFull => {
+                0..1500
+            }
             // Longer than the lease, so that others have taken over before it comes back.
             Fault::WorkerFreeze => {
                 let lease = self.lease.as_millis() as u64;
@@ -79,7 +87,10 @@ impl Iterator for Plan {
             self.dealt.shuffle(&mut self.rng);
         }
         let fault = self.dealt.pop()?;
-        let hold = self.hold(fault);
+        let hold = match self.always {
+            Some(hold) => hold,
+            None => self.hold(fault),
+        };
         let pause = Duration::from_millis(self.rng.random_range(300..1500)) * self.pauses;
         Some(Planned { fault, hold, pause, victim: self.rng.random_range(0..1000) })
     }

@@ -34,6 +34,10 @@ pub struct DrillOptions {
     pub kills: usize,
     /// Decides faults, times and messages.
     pub seed: u64,
+    /// Faults at most; `None` for as many as there is time for.
+    pub strikes: Option<usize>,
+    /// How long every fault lasts; `None` for a time drawn from the seed.
+    pub hold: Option<Duration>,
     /// What may happen.
     pub faults: Vec<Fault>,
     /// Gateway processes.
@@ -105,8 +109,11 @@ pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Pro
     let mut hands = Vec::new();
     for hand in 0..HANDS {
         let rarely = if hand == 0 { 1 } else { 8 };
-        let plan = Plan::new(options.seed.wrapping_add(hand), &faults, options.kills > 0, LEASE).with_pauses(rarely);
-        let injector = Injector { stack: stack.clone(), load: load.shared(), patience: options.patience };
+        let plan = Plan::new(options.seed.wrapping_add(hand), &faults, options.kills > 0, LEASE)
+            .with_pauses(rarely)
+            .held_for(options.hold);
+        let injector =
+            Injector { stack: stack.clone(), load: load.shared(), patience: options.patience, stop: stop.clone() };
         hands.push(tokio::spawn(course.clone().strike(plan, injector)));
     }
     while hands.iter().any(|hand| !hand.is_finished()) {
@@ -169,9 +176,11 @@ struct Course {
     started: Instant,
     length: Duration,
     wanted_kills: usize,
+    strikes: usize,
     stop: Shutdown,
     sampling: Shutdown,
     kills: AtomicUsize,
+    struck: AtomicUsize,
     faults: AtomicUsize,
     parts: HashMap<Part, Mutex<()>>,
 }
@@ -182,9 +191,11 @@ impl Course {
             started: Instant::now(),
             length: options.length,
             wanted_kills: if options.faults.iter().any(|fault| fault.kills()) { options.kills } else { 0 },
+            strikes: options.strikes.unwrap_or(usize::MAX),
             stop,
             sampling: Shutdown::new(),
             kills: AtomicUsize::default(),
+            struck: AtomicUsize::default(),
             faults: AtomicUsize::default(),
             parts: Part::ALL.into_iter().map(|part| (part, Mutex::default())).collect(),
         }
@@ -194,7 +205,7 @@ impl Course {
     async fn strike(self: Arc<Self>, plan: Plan, injector: Injector) -> Result<()> {
         for planned in plan {
             let _turn = self.parts[&lock_of(planned.fault.part())].lock().await;
-            if self.is_over() {
+            if self.is_over() || self.struck.fetch_add(1, Ordering::Relaxed) >= self.strikes {
                 break;
             }
             let event = injector.run(planned).await?;

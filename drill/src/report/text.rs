@@ -29,6 +29,7 @@ impl Report {
         line("  acknowledged", verdict.acknowledged)?;
         line("  refused every time", verdict.refused)?;
         line("  of which nobody knows", verdict.unknown)?;
+        line("  acknowledged after a doubt", verdict.resolved)?;
         line("rows", verdict.rows)?;
         line("dead letters", verdict.dead)?;
         line("lost", verdict.lost)?;
@@ -79,6 +80,9 @@ impl Report {
         writeln!(f, "RED:")?;
         for finding in &self.findings {
             writeln!(f, "  {finding}")?;
+        }
+        if self.verdict.examples.is_empty() {
+            return Ok(());
         }
         write!(f, "  for example {}", self.verdict.examples.join(", "))
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _};
 
-use crate::{Store, StoreError};
+use crate::{Place, Store, StoreError};
 
 /// Refuses the texts that a drill marks, as PostgreSQL refuses data that it cannot hold.
 const POISON: &str = r"
@@ -13,6 +13,15 @@ const POISON: &str = r"
     CREATE TRIGGER drill_poison BEFORE INSERT ON messages FOR EACH ROW
         WHEN (NEW.text = 'poison of a drill') EXECUTE FUNCTION drill_refuse();
 ";
+
+const EVERY_ROW: &str = r"
+    DECLARE every_row NO SCROLL CURSOR FOR
+    SELECT m.external_message_id, k.partition, k.entry_ms, k.entry_seq
+    FROM messages m LEFT JOIN event_keys k ON k.message_id = m.id
+";
+
+/// External id, and partition, milliseconds and sequence of the entry.
+type Row = (String, Option<i16>, Option<i64>, Option<i64>);
 
 /// The text that [`Store::plant_poison`] makes the table refuse.
 pub const POISON_TEXT: &str = "poison of a drill";
@@ -47,21 +56,26 @@ impl Store {
         Ok(())
     }
 
-    /// Calls `visit` with the external id of every row of messages, in no order. Gives how many there are.
-    pub async fn each_external_id(&self, mut visit: impl FnMut(&str)) -> Result<u64, StoreError> {
+    /// Calls `visit` with the external id of every row of messages and the entry that it came from, in no order. Gives
+    /// how many there are.
+    pub async fn each_row(&self, mut visit: impl FnMut(&str, Place)) -> Result<u64, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
         transaction.execute("SET LOCAL statement_timeout = 0").await?;
-        transaction.execute("DECLARE ids NO SCROLL CURSOR FOR SELECT external_message_id FROM messages").await?;
-        let mut rows = 0;
+        transaction.execute(EVERY_ROW).await?;
+        let mut count = 0;
         loop {
-            let ids: Vec<String> =
-                sqlx::query_scalar("FETCH FORWARD 50000 FROM ids").fetch_all(&mut *transaction).await?;
-            if ids.is_empty() {
-                return Ok(rows);
+            let fetch = sqlx::query_as::<_, Row>("FETCH FORWARD 50000 FROM every_row");
+            let rows = fetch.fetch_all(&mut *transaction).await?;
+            if rows.is_empty() {
+                return Ok(count);
             }
-            rows += ids.len() as u64;
-            ids.iter().for_each(|id| visit(id));
+            count += rows.len() as u64;
+            for (id, partition, ms, seq) in rows {
+                // A row without a key has no place in the queue that anybody was told.
+                let place = Place { partition: partition.unwrap_or(-1), ms: ms.unwrap_or(-1), seq: seq.unwrap_or(-1) };
+                visit(&id, place);
+            }
         }
     }
 }

@@ -39,6 +39,12 @@ pub(crate) struct Drill {
     /// Go on until so many processes were killed
     #[arg(long, value_name = "N", default_value_t = 0)]
     kills: usize,
+    /// So many faults at most
+    #[arg(long, value_name = "N")]
+    strikes: Option<usize>,
+    /// How long every fault lasts, such as 10m, instead of a random time
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    hold: Option<Duration>,
     /// Seconds that work may take to go on after a fault, and half of what everything may take to drain at the end
     #[arg(long, value_name = "N", default_value_t = 60)]
     patience: u64,
@@ -109,6 +115,8 @@ impl Drill {
             kills: self.kills,
             seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
             faults,
+            strikes: self.strikes,
+            hold: self.hold,
             patience: Duration::from_secs(self.patience),
             gateways: self.gateways.into(),
             workers: self.workers.into(),

@@ -20,10 +20,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use weir_core::planted;
 use weir_core::telemetry::LogConfig;
 
 use crate::Ending;
 use crate::context::Context;
+use crate::output::remark;
 
 /// Takes in any flood of messenger webhooks and lets a steady stream through.
 ///
@@ -87,6 +89,9 @@ impl Cli {
     /// Runs the command.
     pub(crate) async fn run(self) -> Result<Ending> {
         let context = Context::new(&self.global)?;
+        if planted::PRESENT {
+            remark("this build breaks promises on purpose when WEIR_PLANTED says so; it is for drills only");
+        }
         self.command.quieted(context.settings.log.clone()).start();
         match self.command {
             Command::Up(command) => command.run(&context).await,

@@ -4,6 +4,7 @@ mod console;
 mod deploy;
 mod dlq;
 mod doctor;
+mod drill;
 mod fleet;
 mod http;
 mod kills;
