@@ -50,6 +50,8 @@ pub struct DrillOptions {
     pub rate: Option<f64>,
     /// How long work may take to go on after a fault; twice as long for everything to drain at the end.
     pub patience: Duration,
+    /// Redis syncs its log once a second, and a 2xx promises no more than that.
+    pub everysec: bool,
     /// More variables for the roles' environment.
     pub env: BTreeMap<String, String>,
 }
@@ -94,7 +96,7 @@ pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Pro
             workers: options.workers,
             small_disk: faults.contains(&Fault::DiskFull),
             env: &options.env,
-            redis: &[],
+            everysec: options.everysec,
         })
         .await?,
     );

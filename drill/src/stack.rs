@@ -57,8 +57,8 @@ pub(crate) struct StackOptions<'o> {
     pub(crate) small_disk: bool,
     /// More variables for the roles.
     pub(crate) env: &'o BTreeMap<String, String>,
-    /// More lines of configuration for Redis.
-    pub(crate) redis: &'o [(&'o str, &'o str)],
+    /// A 2xx promises what Redis syncs once a second.
+    pub(crate) everysec: bool,
 }
 
 /// Everything that runs.
@@ -95,7 +95,7 @@ impl Stack {
             true => Some(Tmpfs::mount(&redis_folder)?),
             false => None,
         };
-        let redis = start_redis(redis_folder, options.redis).await?;
+        let redis = start_redis(redis_folder, options.everysec).await?;
         let postgres = PostgresServer::start(PostgresOptions::new(folder.join("postgres"))).await?;
         let database = postgres.url("weir");
         let store = Store::connect(&StoreOptions::new(SecretString::from(database.clone()))).await?;
@@ -108,6 +108,8 @@ impl Stack {
         let workers_to_postgres = FaultProxy::start(postgres_address).await;
         let role = |name, redis_proxy: &FaultProxy| {
             let mut env = options.env.clone();
+            let level = if options.everysec { "memory" } else { "disk" };
+            env.insert("WEIR_GATEWAY_DURABILITY".into(), level.into());
             env.insert("WEIR_REDIS_URL".into(), through(&redis.url(), redis.port(), redis_proxy));
             env.insert("WEIR_DATABASE_URL".into(), through(&database, postgres.port(), &workers_to_postgres));
             Role { name, binary: options.binary.to_owned(), folder: folder.to_owned(), env }
@@ -141,9 +143,11 @@ impl Stack {
     }
 }
 
-async fn start_redis(folder: PathBuf, settings: &[(&str, &str)]) -> Result<RedisServer> {
+async fn start_redis(folder: PathBuf, everysec: bool) -> Result<RedisServer> {
     let mut options = RedisOptions::new(folder);
-    options.settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    if everysec {
+        options.settings.push(("appendfsync".to_owned(), "everysec".to_owned()));
+    }
     Ok(RedisServer::start(options).await?)
 }
 

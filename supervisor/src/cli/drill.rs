@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use weir_core::shutdown;
 use weir_drill::{DrillOptions, Fault, Progress, Report};
@@ -48,6 +49,9 @@ pub(crate) struct Drill {
     /// Seconds that work may take to go on after a fault, and half of what everything may take to drain at the end
     #[arg(long, value_name = "N", default_value_t = 60)]
     patience: u64,
+    /// What a 2xx promises: with `memory` Redis syncs once a second, and what a power cut would lose may be lost
+    #[arg(long, value_name = "LEVEL", default_value = "disk")]
+    durability: Level,
     /// Gateway processes
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
     gateways: u16,
@@ -69,6 +73,13 @@ pub(crate) struct Drill {
     /// Show the faults and do nothing
     #[arg(long)]
     list: bool,
+}
+
+/// Levels of durability that one machine can be drilled at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    Disk,
+    Memory,
 }
 
 impl Drill {
@@ -115,6 +126,7 @@ impl Drill {
             kills: self.kills,
             seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
             faults,
+            everysec: self.durability == Level::Memory,
             strikes: self.strikes,
             hold: self.hold,
             patience: Duration::from_secs(self.patience),
