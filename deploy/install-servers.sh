@@ -58,6 +58,11 @@ look() {
     if [[ $for_tests == yes ]]; then
         # Its file in deploy/ is tested with the real thing.
         has supervisord || missing+=(supervisor)
+        # Proxies in front of the gateway, as in deploy/, and clients that mean no good.
+        has nginx || missing+=(nginx-light)
+        has haproxy || missing+=(haproxy)
+        has slowhttptest || missing+=(slowhttptest)
+        has h2load || missing+=(nghttp2-client)
     fi
 }
 
@@ -85,8 +90,10 @@ disable_services() {
     has systemctl || return 0
     for package in "${missing[@]}"; do
         case $package in
-        redis-server | postgresql | supervisor)
+        redis-server | postgresql | supervisor | haproxy)
             "${as_root[@]}" systemctl --quiet disable "$package.service" >&2 || true ;;
+        nginx-light)
+            "${as_root[@]}" systemctl --quiet disable nginx.service >&2 || true ;;
         esac
     done
 }
@@ -106,7 +113,7 @@ give_up() {
     say "Weir needs, on this machine or wherever it is built and tested:"
     say "  redis-server and redis-cli, $REDIS_MIN or newer"
     say "  PostgreSQL's server programs (initdb, postgres) and psql, $POSTGRES_MIN or newer"
-    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord')"
+    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load')"
     say "Missing or too old here: ${missing[*]} (as Debian calls the packages)."
     case $family in
     *debian* | *ubuntu*)

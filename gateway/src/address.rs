@@ -1,6 +1,6 @@
 //! Whose request it is, behind proxies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::HeaderMap;
 use ipnet::IpNet;
@@ -8,6 +8,14 @@ use ipnet::IpNet;
 /// Whether an address belongs to a trusted proxy.
 pub(crate) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&address.to_canonical()))
+}
+
+/// What an address counts as: an IPv6 address counts with its /64, which one host may own whole.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// The peer, or behind a trusted proxy the last address of `X-Forwarded-For` that no trusted proxy added.

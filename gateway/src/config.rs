@@ -43,16 +43,26 @@ pub struct GatewayConfig {
 pub struct HttpConfig {
     /// Connections at once; more wait to be accepted. Default 10,000.
     pub connections: usize,
+    /// Connections of one address at once (IPv6: of one /64), so that nobody alone takes all slots; more are closed as
+    /// they come. 0 is no limit. Loopback and trusted proxies are exempt. Default 1,000.
+    pub connections_per_address: usize,
     /// Messages between decode and answer at once; more get 503. Default 8,192.
     pub in_flight: usize,
     /// Largest body of one message. Default 64 KiB.
     pub body_limit: u64,
     /// Largest body of a batch. Default 16 MiB.
     pub batch_body_limit: u64,
-    /// Time for the headers of a request, which is also how long a connection may be idle. Default 60 s.
+    /// Time for the headers of a request from its first byte on; a new connection has it from the start. Default 10 s.
     pub header_timeout: Duration,
-    /// Time for a body. Default 10 s.
+    /// How long a connection may be idle between requests: longer than load balancers keep theirs, or they meet one
+    /// that is just being closed. Default 75 s.
+    pub idle_timeout: Duration,
+    /// Time for a whole body. Default 10 s.
     pub body_timeout: Duration,
+    /// Bytes a second that a body has to bring on average, after a start of three seconds. 0 is any. Default 4 KiB.
+    pub body_rate: u64,
+    /// Time in which a client has to take an answer. Default 10 s.
+    pub write_timeout: Duration,
     /// Time that a batch has at Redis. Default 4 s.
     pub batch_timeout: Duration,
     /// Batches at Redis at once: while they are written the next one gathers. Default 2.
@@ -190,11 +200,15 @@ impl HttpConfig {
     fn read(reader: &mut Reader) -> Self {
         Self {
             connections: above_zero(reader, "http.connections", 10_000),
+            connections_per_address: reader.get("http.connections_per_address", &[], 1000),
             in_flight: above_zero(reader, "limit.in_flight", 8192),
             body_limit: reader.get("http.body_limit", &[], ByteSize(64 << 10)).0,
             batch_body_limit: reader.get("http.batch_body_limit", &[], ByteSize(16 << 20)).0,
-            header_timeout: above_zero(reader, "http.header_timeout", Duration::from_secs(60)),
+            header_timeout: above_zero(reader, "http.header_timeout", Duration::from_secs(10)),
+            idle_timeout: above_zero(reader, "http.idle_timeout", Duration::from_secs(75)),
             body_timeout: above_zero(reader, "http.body_timeout", Duration::from_secs(10)),
+            body_rate: reader.get("http.body_rate", &[], ByteSize(4 << 10)).0,
+            write_timeout: above_zero(reader, "http.write_timeout", Duration::from_secs(10)),
             batch_timeout: above_zero(reader, "gateway.batch_timeout", Duration::from_secs(4)),
             batches: above_zero(reader, "gateway.batches", 2),
         }

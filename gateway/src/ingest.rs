@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use ipnet::IpNet;
@@ -28,11 +28,17 @@ use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
 use crate::writer::{Writer, lost};
 
+/// Bytes of path and query at most: what RFC 9110 asks everybody to support at least. No path of ours is longer than 80.
+const URI_BYTES: usize = 8000;
+
+/// How long a body may take before its rate counts.
+const BODY_START: Duration = Duration::from_secs(3);
+
 /// Messages in one request at most.
 const BATCH_ITEMS: usize = 1000;
 
 /// How long the rest of a refused body is read before the connection is given up.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
+pub(crate) const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Everything that requests need.
 pub(crate) struct Ingest {
@@ -43,6 +49,7 @@ pub(crate) struct Ingest {
     body_limit: u64,
     batch_body_limit: u64,
     body_timeout: Duration,
+    body_rate: u64,
     watch: Watch,
     writer: Writer,
     metrics: Metrics,
@@ -96,6 +103,7 @@ impl Ingest {
             body_limit: config.http.body_limit,
             batch_body_limit: config.http.batch_body_limit,
             body_timeout: config.http.body_timeout,
+            body_rate: config.http.body_rate,
             watch,
             writer,
             metrics: Metrics::new(),
@@ -133,10 +141,12 @@ impl Ingest {
     /// Reads what is left of a refused body, within bounds, and says whether that was all. A sender that is still
     /// writing when the connection is closed may never see the answer.
     async fn discard(&self, rejection: &Rejection, head: &Parts, mut body: Incoming) -> bool {
-        if body.is_end_stream() {
+        // What a client sends after CONNECT may be meant for somebody else.
+        if body.is_end_stream() && head.method != Method::CONNECT && !matches!(rejection, Rejection::Malformed { .. }) {
             return true;
         }
-        let hopeless = matches!(rejection, Rejection::BodyTimeout | Rejection::BodyBroken);
+        let hopeless =
+            matches!(rejection, Rejection::BodyTimeout | Rejection::BodyBroken | Rejection::Malformed { .. });
         if hopeless || head.headers.contains_key(EXPECT) || body.size_hint().lower() > self.batch_body_limit {
             return false;
         }
@@ -155,6 +165,7 @@ impl Ingest {
 
     /// Everything up to the body's last byte: path, limits, media type, proof.
     async fn admit(&self, peer: IpAddr, head: &Parts, body: &mut Incoming) -> Result<Admitted, Rejection> {
+        check_framing(head)?;
         let route = self.sources.route(head.uri.path()).ok_or(Rejection::NotFound)?;
         match head.method {
             Method::POST => {}
@@ -199,7 +210,8 @@ impl Ingest {
         if body.size_hint().lower() > limit {
             return Err(Rejection::TooLarge { limit });
         }
-        tokio::time::timeout(self.body_timeout, collect(body, limit)).await.map_err(|_| Rejection::BodyTimeout)?
+        let pace = BodyPace { started: Instant::now(), limit: self.body_timeout, rate: self.body_rate };
+        collect(body, limit, pace).await
     }
 
     async fn take_one(&self, route: &Route, trace: TraceParent, body: Bytes) -> Result<Answer, Rejection> {
@@ -311,17 +323,54 @@ fn check_media(headers: &HeaderMap) -> Result<(), Rejection> {
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(Rejection::MediaType);
     }
-    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"identity") => Ok(()),
-        Some(_) => Err(Rejection::Encoding),
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    if encodings.all(|encoding| encoding == "identity") { Ok(()) } else { Err(Rejection::Encoding) }
+}
+
+/// Where the framing of a request or its goal could be read in two ways, by us and by a proxy in front of us, it is
+/// refused and its connection ended. hyper has refused most of that already.
+fn check_framing(head: &Parts) -> Result<(), Rejection> {
+    let malformed = |detail| Err(Rejection::Malformed { detail });
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return malformed("a request has one Host header");
+    }
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return malformed("the only Transfer-Encoding is chunked");
+    }
+    let length = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if length > URI_BYTES { Err(Rejection::UriTooLong { limit: URI_BYTES }) } else { Ok(()) }
+}
+
+/// How fast a body has to come.
+struct BodyPace {
+    started: Instant,
+    limit: Duration,
+    /// Bytes a second; 0 is any.
+    rate: u64,
+}
+
+impl BodyPace {
+    /// Until when more has to come than these bytes.
+    fn deadline(&self, bytes: usize) -> Instant {
+        if self.rate == 0 {
+            return self.started + self.limit;
+        }
+        let earned = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
+        self.started + (BODY_START + earned).min(self.limit)
     }
 }
 
 /// The whole body; a body of one frame is not copied.
-async fn collect(body: &mut Incoming, limit: u64) -> Result<Bytes, Rejection> {
+async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace) -> Result<Bytes, Rejection> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let by = pace.deadline(first.len() + rest.len());
+        let next = tokio::time::timeout_at(by.into(), body.frame()).await;
+        let Some(frame) = next.map_err(|_| Rejection::BodyTimeout)? else { break };
         let Ok(data) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else { continue };
         let length = first.len() + rest.len() + data.len();
         if length as u64 > limit {

@@ -1,6 +1,7 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
-//! `server` accepts connections; `ingest` shows a request's whole way in two functions: `address`,
+//! `server` accepts connections, as many as `peers` admits of an address, with the deadlines of `deadline` and, over
+//! HTTP/2, of `streams` and `flood`; `ingest` shows a request's whole way in two functions: `address`,
 //! `source` and `verify` say who sends, `decode` makes a message of the body or names every fault, `limit` says
 //! when it is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and
 //! `rejection` make the answer. `guard` watches Redis beside it all and decides whether the gateway may accept.
@@ -9,6 +10,14 @@
 
 pub mod config;
 pub mod server;
+
+mod peers;
+
+mod deadline;
+
+mod flood;
+
+mod streams;
 
 mod ingest;
 

@@ -1,7 +1,7 @@
 //! How much is too much, decided in this process alone.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{NotUntil, Quota, RateLimiter};
 
+use crate::address::network;
 use crate::config::Rate;
 use crate::rejection::Rejection;
 
@@ -110,15 +111,13 @@ impl AddressLimiter {
         Self(rate.map(Keyed::new))
     }
 
-    /// Counts one request. Loopback is exempt; an IPv6 address counts with its /64, which one host may own whole.
+    /// Counts one request. Loopback is exempt.
     pub(crate) fn check(&self, address: IpAddr) -> Result<(), Rejection> {
         let Some(addresses) = &self.0 else { return Ok(()) };
-        let address = match address.to_canonical() {
-            address if address.is_loopback() => return Ok(()),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-            v4 @ IpAddr::V4(_) => v4,
-        };
-        addresses.check(address).map_err(|wait| refuse("address", addresses.rate, wait))
+        if address.to_canonical().is_loopback() {
+            return Ok(());
+        }
+        addresses.check(network(address)).map_err(|wait| refuse("address", addresses.rate, wait))
     }
 }
 

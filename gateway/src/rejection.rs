@@ -16,6 +16,8 @@ use crate::decode::Fault;
 /// Why a request, or one message of a batch, is not accepted.
 #[derive(Debug, Clone)]
 pub(crate) enum Rejection {
+    Malformed { detail: &'static str },
+    UriTooLong { limit: usize },
     NotFound,
     Method,
     Unauthorized,
@@ -106,6 +108,8 @@ impl Rejection {
 
     pub(crate) fn status(&self) -> StatusCode {
         match self {
+            Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::UriTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -123,6 +127,8 @@ impl Rejection {
     /// The reason in metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
+            Self::Malformed { .. } => "malformed",
+            Self::UriTooLong { .. } => "uri_too_long",
             Self::NotFound => "not_found",
             Self::Method => "method",
             Self::Unauthorized => "unauthorized",
@@ -143,6 +149,8 @@ impl Rejection {
 
     fn words(&self) -> (&'static str, String) {
         match self {
+            Self::Malformed { detail } => ("malformed request", (*detail).into()),
+            Self::UriTooLong { limit } => ("URI too long", format!("path and query may have {limit} bytes")),
             Self::NotFound => ("not found", "there is no such path or source".into()),
             Self::Method => ("method not allowed", "messages come by POST; GET asks whether they could".into()),
             Self::Unauthorized => ("unauthorized", "the request does not prove that it comes from this source".into()),
@@ -194,7 +202,9 @@ impl Rejection {
                 set(HeaderName::from_static("ratelimit"), format!("\"{scope}\";r=0;t={seconds}"));
             }
             Self::Unavailable { retry_after, .. } => set(RETRY_AFTER, retry_after.to_string()),
-            Self::NotFound
+            Self::Malformed { .. }
+            | Self::UriTooLong { .. }
+            | Self::NotFound
             | Self::Unauthorized
             | Self::MediaType
             | Self::Encoding

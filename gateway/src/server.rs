@@ -1,4 +1,4 @@
-//! Sockets: accept, tell HTTP/1.1 from HTTP/2, serve with deadlines, stop in good order.
+//! Sockets: accept, tell HTTP/1.1 from HTTP/2, serve with deadlines (`deadline`, `streams`), stop in good order.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use weir_core::ops::Health;
 use weir_core::queue::enqueue::Enqueuer;
@@ -20,8 +22,12 @@ use weir_core::queue::{Queue, QueueError};
 use weir_core::shutdown::Shutdown;
 
 use crate::config::{GatewayConfig, HttpConfig};
+use crate::deadline::{Pace, Reading, Timed, dropped};
+use crate::flood::FrameMeter;
 use crate::guard::{Guard, Watch};
-use crate::ingest::Ingest;
+use crate::ingest::{DISCARD_TIME, Ingest};
+use crate::peers::{Peers, Place};
+use crate::streams::Streams;
 use crate::writer::Writer;
 
 /// Why a gateway does not start.
@@ -94,6 +100,7 @@ impl Gateway {
         let connections = TaskTracker::new();
         let cut = Shutdown::new();
         let slots = Arc::new(Semaphore::new(config.http.connections));
+        let peers = Peers::new(config.http.connections_per_address, config.trusted_proxies.clone());
         let accepting: Vec<JoinHandle<()>> = listeners
             .into_iter()
             .map(|listener| {
@@ -103,6 +110,7 @@ impl Gateway {
                     connections: connections.clone(),
                     cut: cut.clone(),
                     slots: slots.clone(),
+                    peers: peers.clone(),
                     shutdown: shutdown.clone(),
                 };
                 tokio::spawn(server.accept(listener))
@@ -141,6 +149,11 @@ async fn export_in_flight(writer: Writer, shutdown: Shutdown) {
     }
 }
 
+/// Headers of one request, both in HTTP/1 and in HTTP/2. Webhooks have a dozen with some hundred bytes; proxies in front
+/// of us allow about as much as this. More is answered with 431.
+const HEADERS: usize = 100;
+const HEADER_BYTES: usize = 16 << 10;
+
 /// What serves the connections of one listener.
 #[derive(Clone)]
 struct Server {
@@ -148,6 +161,7 @@ struct Server {
     http: HttpConfig,
     connections: TaskTracker,
     slots: Arc<Semaphore>,
+    peers: Arc<Peers>,
     shutdown: Shutdown,
     /// Ends connections whatever they are doing.
     cut: Shutdown,
@@ -155,43 +169,71 @@ struct Server {
 
 impl Server {
     async fn accept(self, listener: TcpListener) {
+        let mut failures = Failures::default();
         loop {
             let slot = self.shutdown.run_until_cancelled(self.slots.clone().acquire_owned());
             let Some(Ok(slot)) = slot.await else { return };
             match self.shutdown.run_until_cancelled(listener.accept()).await {
                 None => return,
                 Some(Ok((stream, peer))) => {
-                    let served = self.clone().serve(stream, peer, slot);
+                    let Some(place) = self.peers.admit(peer.ip()) else {
+                        dropped("address");
+                        continue;
+                    };
+                    let served = self.clone().serve(stream, peer, (slot, place));
                     self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
                 }
                 Some(Err(error)) => {
+                    failures.note(&error);
                     // Out of file descriptors, most likely: give connections a moment to end.
-                    tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
     }
 
-    async fn serve(self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
         drop(stream.set_nodelay(true));
-        let hello = tokio::time::timeout(self.http.header_timeout, speaks_http2(&stream));
-        let Some(Ok(Ok(http2))) = self.shutdown.run_until_cancelled(hello).await else { return };
-        let ended = if http2 { self.serve_http2(stream, peer).await } else { self.serve_http1(stream, peer).await };
-        if let Err(error) = ended {
+        if let Err(error) = self.serve_plain(stream, peer).await {
             tracing::debug!(%error, "connection");
         }
-        drop(slot);
+        drop(held);
     }
 
-    async fn serve_http1(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+    async fn serve_plain(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+        let by = Instant::now() + self.http.header_timeout;
+        let hello = tokio::time::timeout_at(by, speaks_http2(&stream));
+        match self.shutdown.run_until_cancelled(hello).await {
+            Some(Ok(Ok(true))) => self.serve_http2(stream, peer, by).await,
+            Some(Ok(Ok(false))) => self.serve_http1(stream, peer, by).await,
+            Some(Err(_)) => {
+                dropped("header");
+                Ok(())
+            }
+            Some(Ok(Err(_))) | None => Ok(()),
+        }
+    }
+
+    /// Serves a connection whose first head has to be there at `by`.
+    async fn serve_http1(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> hyper::Result<()> {
+        let pace = Pace::new(&self.http, by);
+        let stream = Timed::new(stream, Reading::Paced(pace.clone()), &self.http, self.shutdown.clone());
         let (ingest, address) = (&*self.ingest, peer.ip());
-        let service = service_fn(async |request| Ok::<_, Infallible>(ingest.answer(address, request).await));
+        let service = service_fn(async |request| {
+            pace.busy();
+            let answer = ingest.answer(address, request).await;
+            pace.idle();
+            Ok::<_, Infallible>(answer)
+        });
+        // Its timer would count idle time as time for the headers; `Timed` has the deadlines.
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.http.header_timeout)
+            .header_read_timeout(None)
+            .max_headers(HEADERS)
+            .max_header_size(HEADER_BYTES)
             .max_buf_size(64 << 10)
-            .pipeline_flush(true)
+            // An answer of one frame is cheaper copied than as two pieces. Not `pipeline_flush`: it holds answers back
+            // for as long as a part of another request has arrived, in memory without bound.
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
@@ -201,28 +243,76 @@ impl Server {
         connection.await
     }
 
-    async fn serve_http2(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+    /// Serves a connection whose first request has to be there at `by`.
+    async fn serve_http2(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> hyper::Result<()> {
+        let stream = Timed::new(stream, Reading::Metered(FrameMeter::new()), &self.http, self.shutdown.clone());
         let ingest = self.ingest.clone();
         let service = service_fn(move |request| {
             let ingest = ingest.clone();
             async move { Ok::<_, Infallible>(ingest.answer(peer.ip(), request).await) }
         });
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(self.http.header_timeout)
-            .keep_alive_timeout(self.http.header_timeout)
+        let streams = Streams::new(self.stream_limit());
+        let connection = http2::Builder::new(streams.clone())
             .max_concurrent_streams(256)
-            .max_header_list_size(16 << 10)
+            .max_header_list_size(HEADER_BYTES as u32)
+            .max_frame_size(16 << 10)
+            // What all streams may have sent without our having read it, and one of them: two of the largest messages.
+            .initial_connection_window_size(1 << 20)
+            .initial_stream_window_size(128 << 10)
+            // What a client may leave untaken of one answer.
+            .max_send_buf_size(64 << 10)
+            // Requests taken back before they were looked at (CVE-2023-44487): h2's own default.
             .max_pending_accept_reset_streams(20)
+            // Streams that we reset because they break the protocol (CVE-2025-8671): no client does that, so a few.
+            .max_local_error_reset_streams(32)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                return connection.await;
+            }
+            () = streams.quiet(by.saturating_duration_since(Instant::now()), self.http.idle_timeout) => {}
         }
-        connection.await
+        connection.as_mut().graceful_shutdown();
+        dropped("idle");
+        // Who is going to leave says so at once.
+        tokio::time::timeout(self.http.header_timeout, connection).await.unwrap_or(Ok(()))
+    }
+
+    /// What all the parts of a request may take together.
+    fn stream_limit(&self) -> Duration {
+        self.http.body_timeout + DISCARD_TIME + self.http.batch_timeout + self.http.write_timeout
     }
 }
+
+/// Connections that could not be accepted: counted each, told of once a second.
+#[derive(Default)]
+struct Failures {
+    told: Option<Instant>,
+    since: u64,
+}
+
+impl Failures {
+    fn note(&mut self, error: &io::Error) {
+        metrics::counter!("weir_gateway_accept_errors_total").increment(1);
+        self.since += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
+            tracing::warn!(
+                %error,
+                times = self.since,
+                "connections cannot be accepted: raise the limit of open files (LimitNOFILE, ulimit -n) or lower http.connections"
+            );
+            (self.told, self.since) = (Some(Instant::now()), 0);
+        }
+    }
+}
+
+/// What HTTP is spoken over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

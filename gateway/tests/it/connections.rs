@@ -6,7 +6,8 @@ use tokio::task::JoinSet;
 use crate::support::{House, UNLIMITED, WEBHOOK, head, message};
 
 async fn impatient() -> House {
-    House::with(UNLIMITED, &[("http.header_timeout", "300ms"), ("http.body_timeout", "300ms")]).await
+    let timeouts = [("http.header_timeout", "300ms"), ("http.idle_timeout", "600ms"), ("http.body_timeout", "300ms")];
+    House::with(UNLIMITED, &timeouts).await
 }
 
 #[tokio::test]
