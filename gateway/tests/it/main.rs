@@ -9,8 +9,10 @@ mod proofs;
 
 mod commit;
 mod connections;
+mod frames;
 mod outages;
 mod settings;
+mod slow;
 mod snapshots;
 mod stopping;
 mod weakness;
