@@ -18,6 +18,9 @@ use weir_core::shutdown::Shutdown;
 /// and the answer that was sent last would be lost with it.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// And how many bytes: more than the buffers on the way hold at once.
+const LINGER_BYTES: usize = 256 << 10;
+
 /// What a connection is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -82,24 +85,33 @@ pub(crate) struct Timed<T> {
     /// Set while bytes wait to be taken; how long it is since they wait.
     write_by: Option<Pin<Box<Sleep>>>,
     shutdown: Shutdown,
-    linger_until: Option<Instant>,
+    /// Our side is closed; the other one is read until then, and so many bytes.
+    linger: Option<(Instant, usize)>,
 }
 
 impl<T> Timed<T> {
     pub(crate) fn new(io: T, reading: Reading, http: &HttpConfig, shutdown: Shutdown) -> Self {
         let write_timeout = http.write_timeout;
-        Self { io, reading, read_by: None, write_timeout, write_by: None, shutdown, linger_until: None }
+        Self { io, reading, read_by: None, write_timeout, write_by: None, shutdown, linger: None }
     }
 
     /// Nothing came. Ends an idle connection as if its client had, and fails one whose head is overdue.
+    ///
+    /// hyper looks for bytes while a request is under way and then not again before some are there. So the timer always
+    /// runs, and who it belongs to is asked when it ends; that also spares most requests the setting of a timer.
     fn nothing_came(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Reading::Paced(pace) = &self.reading else { return Poll::Pending };
-        let (stage, Some(by)) = *pace.now() else { return Poll::Pending };
+        let (stage, by) = *pace.now();
+        let by = by.unwrap_or_else(|| Instant::now() + pace.idle);
         let sleep = self.read_by.get_or_insert_with(|| Box::pin(sleep_until(by)));
-        if sleep.deadline() != by {
+        if by < sleep.deadline() {
             sleep.as_mut().reset(by);
         }
         ready!(sleep.as_mut().poll(cx));
+        while Instant::now() < by {
+            sleep.as_mut().reset(by);
+            ready!(sleep.as_mut().poll(cx));
+        }
         if stage == Stage::Idle {
             dropped("idle");
             return Poll::Ready(Ok(()));
@@ -180,21 +192,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     /// Closes our side, then reads what the client still sends, for a moment; not when the gateway is stopping.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let me = &mut *self;
-        let until = match me.linger_until {
-            Some(until) => until,
+        let (until, mut left) = match me.linger {
+            Some(linger) => linger,
             None => {
                 let done = Pin::new(&mut me.io).poll_shutdown(cx);
                 ready!(me.or_not_taken(cx, done))?;
-                *me.linger_until.insert(Instant::now() + LINGER)
+                (Instant::now() + LINGER, LINGER_BYTES)
             }
         };
         let mut rest = [0; 4096];
-        while !me.shutdown.is_cancelled() && Instant::now() < until {
+        while left > 0 && !me.shutdown.is_cancelled() && Instant::now() < until {
             let mut rest = ReadBuf::new(&mut rest);
             match Pin::new(&mut me.io).poll_read(cx, &mut rest) {
-                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => left = left.saturating_sub(rest.filled().len()),
                 Poll::Ready(_) => break,
                 Poll::Pending => {
+                    me.linger = Some((until, left));
                     let sleep = me.read_by.get_or_insert_with(|| Box::pin(sleep_until(until)));
                     if sleep.deadline() != until {
                         sleep.as_mut().reset(until);

@@ -141,12 +141,11 @@ impl Ingest {
     /// Reads what is left of a refused body, within bounds, and says whether that was all. A sender that is still
     /// writing when the connection is closed may never see the answer.
     async fn discard(&self, rejection: &Rejection, head: &Parts, mut body: Incoming) -> bool {
-        // What a client sends after CONNECT may be meant for somebody else.
-        if body.is_end_stream() && head.method != Method::CONNECT && !matches!(rejection, Rejection::Malformed { .. }) {
-            return true;
-        }
         let hopeless =
             matches!(rejection, Rejection::BodyTimeout | Rejection::BodyBroken | Rejection::Malformed { .. });
+        if body.is_end_stream() {
+            return !hopeless;
+        }
         if hopeless || head.headers.contains_key(EXPECT) || body.size_hint().lower() > self.batch_body_limit {
             return false;
         }
@@ -339,6 +338,10 @@ fn check_framing(head: &Parts) -> Result<(), Rejection> {
         || codings.next().is_some()
     {
         return malformed("the only Transfer-Encoding is chunked");
+    }
+    // What follows a CONNECT is meant for somebody else.
+    if head.method == Method::CONNECT || !head.uri.path().starts_with(['/', '*']) {
+        return malformed("a request names a path");
     }
     let length = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
     if length > URI_BYTES { Err(Rejection::UriTooLong { limit: URI_BYTES }) } else { Ok(()) }

@@ -82,10 +82,11 @@ fn huffman(digits: &str) -> [u8; 4] {
         };
         bits += code;
     }
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
-    let bytes: Vec<u8> = bits.as_bytes().chunks(8).map(|byte| byte.iter().fold(0, |n, bit| n * 2 + bit - b'0')).collect();
+    let bytes: Vec<u8> =
+        bits.as_bytes().chunks(8).map(|byte| byte.iter().fold(0, |n, bit| n * 2 + (bit - b'0'))).collect();
     let length = 0x80 | u8::try_from(bytes.len()).unwrap();
     [0x48, length, bytes[0], bytes.get(1).copied().unwrap_or_default()]
 }
@@ -131,7 +132,7 @@ impl Http2 {
     }
 
     /// Reads to the end of the connection; gives what came.
-    pub(crate) async fn to_end(&mut self) -> Vec<Frame> {
+    pub(crate) async fn to_end(mut self) -> Vec<Frame> {
         let mut seen = Vec::new();
         while let Some(frame) = self.next().await {
             seen.push(frame);

@@ -9,10 +9,13 @@ mod proofs;
 
 mod commit;
 mod connections;
+mod floods;
 mod frames;
 mod outages;
+mod proxies;
 mod settings;
 mod slow;
+mod smuggling;
 mod snapshots;
 mod stopping;
 mod weakness;

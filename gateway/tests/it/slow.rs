@@ -137,7 +137,9 @@ async fn the_slots_of_the_silent_come_back() {
     let settings = [("http.header_timeout", "500ms"), ("http.body_timeout", "500ms"), ("http.connections", "6")];
     let house = patient_but(&settings).await;
     let mut silent = Vec::new();
-    for beginning in ["", "G", "PRI * HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &head("content-length: 9\r\n"), "\r\n"] {
+    for beginning in
+        ["", "G", "PRI * HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &head("content-length: 9\r\n"), "\r\n"]
+    {
         let mut raw = house.gateway.connect().await;
         raw.write(beginning).await;
         silent.push(raw);
