@@ -42,7 +42,7 @@ pub(crate) async fn serve_gateway(durability: Durability) -> Result<()> {
 /// Turns of both servers that a figure is the median of.
 const ROUNDS: u32 = 5;
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -115,7 +115,7 @@ async fn memory_level(report: &mut Report, length: Duration) -> Result<()> {
     Ok(())
 }
 
-async fn start(args: &[&str], redis: &str) -> Result<(Child, SocketAddr)> {
+pub(crate) async fn start(args: &[&str], redis: &str) -> Result<(Child, SocketAddr)> {
     let port = free_port()?;
     let child = Child::start(args, &[(PORT, port.to_string()), (REDIS, redis.to_owned())])?;
     let address: SocketAddr = ([127, 0, 0, 1], port).into();

@@ -21,6 +21,10 @@ impl Child {
         Ok(Self { process: Process::spawn(command)? })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu_of(self.process.pid())

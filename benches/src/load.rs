@@ -93,6 +93,75 @@ async fn drive(mut stream: TcpStream, run: u32, first: u64, counts: Arc<Counts>)
     Ok(())
 }
 
+/// What clients met that do not hurry.
+#[derive(Default)]
+pub(crate) struct Paced {
+    /// Of each 2xx, in order.
+    pub(crate) latencies: Vec<Duration>,
+    /// Answers that were no 2xx, and connections that failed.
+    pub(crate) errors: u64,
+}
+
+impl Paced {
+    pub(crate) fn p99(&self) -> Duration {
+        self.latencies.get(self.latencies.len() * 99 / 100).copied().unwrap_or_default()
+    }
+}
+
+/// Clients that wait a while between their requests, and connect anew now and then.
+pub(crate) async fn paced(address: SocketAddr, clients: usize, pause: Duration, length: Duration) -> Result<Paced> {
+    let (run, end) = (rand::random(), Instant::now() + length);
+    let tasks: Vec<_> =
+        (0..clients).map(|client| tokio::spawn(pace(address, run, (client as u64) << 32, pause, end))).collect();
+    let mut all = Paced::default();
+    for task in tasks {
+        let one = task.await?;
+        all.latencies.extend(one.latencies);
+        all.errors += one.errors;
+    }
+    all.latencies.sort_unstable();
+    Ok(all)
+}
+
+async fn pace(address: SocketAddr, run: u32, first: u64, pause: Duration, end: Instant) -> Paced {
+    let (mut found, mut id) = (Paced::default(), first);
+    while Instant::now() < end {
+        if hundred(&mut found, address, run, &mut id, pause, end).await.is_err() {
+            found.errors += 1;
+        }
+    }
+    found
+}
+
+/// A hundred requests over a new connection, whose opening counts with the first of them.
+async fn hundred(
+    found: &mut Paced,
+    address: SocketAddr,
+    run: u32,
+    id: &mut u64,
+    pause: Duration,
+    end: Instant,
+) -> io::Result<()> {
+    let mut started = Instant::now();
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; 4096];
+    for _ in 0..100 {
+        *id += 1;
+        stream.write_all(&request(run, *id)).await?;
+        match read_answer(&mut stream, &mut buffer).await? {
+            true => found.latencies.push(started.elapsed()),
+            false => found.errors += 1,
+        }
+        tokio::time::sleep(pause).await;
+        started = Instant::now();
+        if started >= end {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Reads one answer with a Content-Length; gives whether it is a 2xx.
 async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<bool> {
     let mut filled = 0;

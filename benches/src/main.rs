@@ -11,6 +11,7 @@ mod drain;
 mod load;
 mod queue;
 mod report;
+mod slow;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,15 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// What good clients notice of slow ones; needs slowhttptest
+    Slow {
+        /// Seconds of each phase
+        #[arg(long, default_value_t = 7)]
+        seconds: u64,
+        /// Slow connections
+        #[arg(long, default_value_t = 2000)]
+        connections: usize,
+    },
     /// A server under load: a bare hyper server
     #[command(hide = true)]
     ServeBare,
@@ -98,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Drain { backlog } => drain::measure(&mut report, backlog).await?,
         Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
         Command::Dedupe => dedupe::measure(&mut report).await?,
+        Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,
         Command::ServeBare => return bare::serve().await,
         Command::ServeGateway { durability } => return accept::serve_gateway(durability).await,
         Command::ServeWorker => return drain::serve_worker().await,

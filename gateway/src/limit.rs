@@ -152,5 +152,8 @@ mod tests {
     fn a_million_invented_keys_share_the_slots_that_are_there() {
         let keyed = Keyed::new(rate(1, 1).unwrap());
         assert!((0..1_000_000).any(|key| keyed.check(key).is_err()));
+        // There is no other place where a key could stay.
+        assert_eq!(size_of::<InMemoryState>() * SLOTS, 512 << 10);
+        assert_eq!(size_of_val(&*Slots::default().0), 512 << 10);
     }
 }

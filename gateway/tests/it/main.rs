@@ -9,12 +9,15 @@ mod proofs;
 
 mod commit;
 mod connections;
+mod disconnects;
+mod edges;
 mod floods;
 mod frames;
 mod outages;
 mod proxies;
 mod settings;
 mod slow;
+mod slowhttptest;
 mod smuggling;
 mod snapshots;
 mod stopping;

@@ -2,6 +2,7 @@
 
 mod console;
 mod deploy;
+mod descriptors;
 mod dlq;
 mod doctor;
 mod drill;

@@ -199,8 +199,18 @@ impl Stack {
         self.start("worker", &[("WEIR_DATABASE_URL", database_url), ("WEIR_WORKER_LEASE", "2s")])
     }
 
+    /// Starts a gateway that may have so many files open, and does not wait.
+    pub(crate) fn start_gateway_with_files(&self, port: u16, files: u32) -> Process {
+        let mut command = tied_command("/bin/sh".as_ref(), "KILL").expect("setpriv");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$@\""), "sh", WEIR]);
+        self.start_command(command, "gateway", &[("WEIR_GATEWAY_LISTEN", &format!("127.0.0.1:{port}"))])
+    }
+
     fn start(&self, role: &str, more: &[(&str, &str)]) -> Process {
-        let mut command = tied_command(WEIR.as_ref(), "KILL").expect("setpriv");
+        self.start_command(tied_command(WEIR.as_ref(), "KILL").expect("setpriv"), role, more)
+    }
+
+    fn start_command(&self, mut command: Command, role: &str, more: &[(&str, &str)]) -> Process {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
         command.arg(role).stdout(log.try_clone().expect("a log")).stderr(log);
         self.surround(&mut command).envs(more.iter().copied());
