@@ -37,7 +37,7 @@ async fn attack(mode: &'static str, address: SocketAddr) -> String {
         "-n",
         "1",
         "-k",
-        "50",
+        "10",
         "-f",
         "application/json",
     ]);
