@@ -65,8 +65,8 @@ enum Command {
         /// Seconds of each phase
         #[arg(long, default_value_t = 7)]
         seconds: u64,
-        /// Slow connections
-        #[arg(long, default_value_t = 2000)]
+        /// Slow connections; about one in twenty has just been closed at any moment
+        #[arg(long, default_value_t = 2100)]
         connections: usize,
     },
     /// A server under load: a bare hyper server

@@ -66,7 +66,9 @@ fn descriptors(pid: u32) -> Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
-/// Slow clients: a fifth of them for each mode of slowhttptest, a fifth that connects and says nothing.
+/// Slow clients: a quarter of them for each mode of slowhttptest, of which the one with ranges is answered at once and
+/// does not count, and a quarter that connects and says nothing. On another machine they would not take processor time
+/// from the gateway, so here they get what is left.
 struct Attack {
     tools: Vec<Tool>,
     silent: JoinSet<()>,
@@ -74,19 +76,21 @@ struct Attack {
 
 impl Attack {
     fn start(address: SocketAddr, connections: usize, seconds: u64) -> Result<Self> {
-        let each = (connections / 5).to_string();
+        let each = (connections / 4).to_string();
         // Two seconds until they are there, one until the last good client has its answer.
         let length = (seconds + 3).to_string();
         let tool = |mode: &&str| {
-            let mut command = Command::new("slowhttptest");
-            command.arg(mode).args(["-c", &each, "-r", &each, "-l", &length, "-i", "1", "-p", "5", "-k", "10"]);
+            let mut command = Command::new("nice");
+            command
+                .args(["-n", "19", "slowhttptest", mode])
+                .args(["-c", &each, "-r", &each, "-l", &length, "-i", "1", "-p", "5", "-k", "10"]);
             command.args(["-w", "64", "-y", "128", "-f", "application/json"]);
             command.arg("-u").arg(format!("http://{address}/api/v1/webhook"));
             command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
             command.spawn().context("slowhttptest does not start: apt-get install slowhttptest")
         };
         let mut silent = JoinSet::new();
-        for _ in 0..connections / 5 {
+        for _ in 0..connections / 4 {
             silent.spawn(async move {
                 while let Ok(stream) = TcpStream::connect(address).await {
                     // Until the gateway has had enough of it.
