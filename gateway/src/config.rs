@@ -61,6 +61,8 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// Bytes a second that a body has to bring on average, after a start of three seconds. 0 is any. Default 4 KiB.
     pub body_rate: u64,
+    /// Bytes of all bodies that are being received in pieces or belong to a batch under way; more get 503. Default 512 MiB.
+    pub body_memory: u64,
     /// Time in which a client has to take an answer. Default 10 s.
     pub write_timeout: Duration,
     /// Time that a batch has at Redis. Default 4 s.
@@ -208,6 +210,7 @@ impl HttpConfig {
             idle_timeout: above_zero(reader, "http.idle_timeout", Duration::from_secs(75)),
             body_timeout: above_zero(reader, "http.body_timeout", Duration::from_secs(10)),
             body_rate: reader.get("http.body_rate", &[], ByteSize(4 << 10)).0,
+            body_memory: reader.get("limit.body_memory", &[], ByteSize(512 << 20)).0,
             write_timeout: above_zero(reader, "http.write_timeout", Duration::from_secs(10)),
             batch_timeout: above_zero(reader, "gateway.batch_timeout", Duration::from_secs(4)),
             batches: above_zero(reader, "gateway.batches", 2),

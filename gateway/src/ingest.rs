@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,7 +24,7 @@ use crate::answer::{Answer, BatchAnswer, ItemAnswer, Outcome, Ready, json};
 use crate::config::GatewayConfig;
 use crate::decode::{DecodeError, Decoded, decode, split};
 use crate::guard::Watch;
-use crate::limit::AddressLimiter;
+use crate::limit::{AddressLimiter, BodyMemory, Held};
 use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
 use crate::writer::{Writer, lost};
@@ -50,6 +51,7 @@ pub(crate) struct Ingest {
     batch_body_limit: u64,
     body_timeout: Duration,
     body_rate: u64,
+    body_memory: Arc<BodyMemory>,
     watch: Watch,
     writer: Writer,
     metrics: Metrics,
@@ -87,6 +89,7 @@ struct Messages {
     route: Route,
     trace: TraceParent,
     body: Bytes,
+    held: Held,
 }
 
 impl Ingest {
@@ -104,6 +107,7 @@ impl Ingest {
             batch_body_limit: config.http.batch_body_limit,
             body_timeout: config.http.body_timeout,
             body_rate: config.http.body_rate,
+            body_memory: BodyMemory::new(config.http.body_memory),
             watch,
             writer,
             metrics: Metrics::new(),
@@ -179,15 +183,22 @@ impl Ingest {
         check_media(&head.headers)?;
         route.source.verifier.check_headers(&head.headers)?;
         let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
-        let body = self.read_body(body, limit).await?;
+        let (body, held) = self.read_body(body, limit).await?;
         route.source.verifier.check_body(&head.headers, &body)?;
-        Ok(Admitted::Messages(Messages { route, trace: trace_of(&head.headers), body }))
+        Ok(Admitted::Messages(Messages { route, trace: trace_of(&head.headers), body, held }))
     }
 
     /// Everything after it: decode, dedupe and append, answer.
     async fn take(&self, admitted: Messages) -> Result<Answer, Rejection> {
-        let Messages { route, trace, body } = admitted;
-        if route.batch { self.take_batch(&route, trace, &body).await } else { self.take_one(&route, trace, body).await }
+        let Messages { route, trace, body, held } = admitted;
+        if route.batch {
+            let answer = self.take_batch(&route, trace, &body).await;
+            drop(held);
+            return answer;
+        }
+        // What waits of a single message is counted as in flight.
+        drop(held);
+        self.take_one(&route, trace, body).await
     }
 
     fn accepting(&self) -> Result<(), Rejection> {
@@ -205,12 +216,14 @@ impl Ingest {
         self.watch.verdict.borrow().retry_after.max(1)
     }
 
-    async fn read_body(&self, body: &mut Incoming, limit: u64) -> Result<Bytes, Rejection> {
+    async fn read_body(&self, body: &mut Incoming, limit: u64) -> Result<(Bytes, Held), Rejection> {
         if body.size_hint().lower() > limit {
             return Err(Rejection::TooLarge { limit });
         }
         let pace = BodyPace { started: Instant::now(), limit: self.body_timeout, rate: self.body_rate };
-        collect(body, limit, pace).await
+        let mut held = self.body_memory.hold();
+        let body = collect(body, limit, pace, &mut held).await?.ok_or_else(|| self.too_many())?;
+        Ok((body, held))
     }
 
     async fn take_one(&self, route: &Route, trace: TraceParent, body: Bytes) -> Result<Answer, Rejection> {
@@ -366,8 +379,8 @@ impl BodyPace {
     }
 }
 
-/// The whole body; a body of one frame is not copied.
-async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace) -> Result<Bytes, Rejection> {
+/// The whole body, or none if there is no memory for it. A body of one frame is neither copied nor counted.
+async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace, held: &mut Held) -> Result<Option<Bytes>, Rejection> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
@@ -382,13 +395,17 @@ async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace) -> Result<Byte
         if first.is_empty() && rest.is_empty() {
             first = data;
         } else {
+            let copied = if rest.is_empty() { length } else { data.len() };
+            if !held.grow(copied) {
+                return Ok(None);
+            }
             if rest.is_empty() {
                 rest.extend_from_slice(&std::mem::take(&mut first));
             }
             rest.extend_from_slice(&data);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(Some(if rest.is_empty() { first } else { rest.freeze() }))
 }
 
 /// Continues the sender's trace, or begins one.

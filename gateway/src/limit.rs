@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -100,6 +102,45 @@ impl Limiter {
     pub(crate) fn check_client(&self, client: &str) -> Result<(), Rejection> {
         let Some(clients) = &self.client else { return Ok(()) };
         clients.check(client).map_err(|wait| refuse("client", clients.rate, wait))
+    }
+}
+
+/// Memory for bodies that come in pieces, shared by all requests. What comes whole, as short messages do, lies in its
+/// connection's buffer and is not counted, so that it passes also while others have used this up.
+pub(crate) struct BodyMemory {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl BodyMemory {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit })
+    }
+
+    /// Nothing yet.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        Held { memory: self.clone(), bytes: 0 }
+    }
+}
+
+/// One body's part of it; given back by dropping it.
+pub(crate) struct Held {
+    memory: Arc<BodyMemory>,
+    bytes: u64,
+}
+
+impl Held {
+    /// Takes so many bytes more; says whether they were there.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        self.bytes += bytes;
+        self.memory.used.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.memory.limit
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

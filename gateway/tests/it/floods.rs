@@ -10,9 +10,16 @@ use crate::frames::{
     frame, post, post_block, setting,
 };
 use crate::proxies::program;
-use crate::support::{House, message};
+use crate::support::{House, UNLIMITED, message};
 
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
+/// A house whose deadlines end no connection while a test lasts.
+async fn patient() -> House {
+    let names = ["http.header_timeout", "http.idle_timeout", "http.body_timeout", "http.write_timeout"];
+    let flags: Vec<_> = names.iter().map(|name| (*name, "1h")).chain([("http.body_rate", "0")]).collect();
+    House::with(UNLIMITED, &flags).await
+}
 
 /// Floods with the same bytes until the connection is ended, while somebody else sends messages.
 async fn is_ended(house: &House, beginning: &[u8], bytes: &[u8]) {
@@ -39,19 +46,19 @@ fn resident() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_for_their_own_sake_end_the_connection() {
-    is_ended(&House::new().await, &[], &frame(PING, 0, 0, &[7; 8]).repeat(100)).await;
+    is_ended(&patient().await, &[], &frame(PING, 0, 0, &[7; 8]).repeat(100)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_for_their_own_sake_end_the_connection() {
-    let house = House::new().await;
+    let house = patient().await;
     is_ended(&house, &[], &frame(SETTINGS, 0, 0, &[]).repeat(100)).await;
     is_ended(&house, &[], &[setting(4, 1), setting(4, 65_535)].concat().repeat(50)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn priorities_empty_data_and_windows_for_their_own_sake_end_the_connection() {
-    let house = House::new().await;
+    let house = patient().await;
     let open = frame(HEADERS, END_HEADERS, 1, &post_block(&[]));
     is_ended(&house, &[], &frame(2, 0, 3, &[0, 0, 0, 0, 1]).repeat(100)).await;
     is_ended(&house, &open, &frame(DATA, 0, 1, &[]).repeat(100)).await;
@@ -144,7 +151,7 @@ async fn frames_that_break_the_protocol_end_the_connection() {
         ),
     ] {
         let beginning = [setting(4, 65_535), bytes].concat();
-        let seen = Http2::connect(&house.gateway, &beginning).await.to_end().await;
+        let seen = Http2::connect(&house.gateway, &beginning).await.rest().await;
         assert!(seen.iter().any(|frame| frame.kind == GOAWAY), "{what}: {seen:?}");
     }
     house.post(&message("a")).await;

@@ -132,7 +132,7 @@ impl Http2 {
     }
 
     /// Reads to the end of the connection; gives what came.
-    pub(crate) async fn to_end(mut self) -> Vec<Frame> {
+    pub(crate) async fn rest(mut self) -> Vec<Frame> {
         let mut seen = Vec::new();
         while let Some(frame) = self.next().await {
             seen.push(frame);

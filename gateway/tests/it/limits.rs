@@ -3,7 +3,9 @@
 use hyper::Method;
 use serde_json::json;
 
-use crate::support::{House, Reply, UNLIMITED, WEBHOOK, message, message_with};
+use weir_stack::testing::eventually;
+
+use crate::support::{House, Reply, SOON, UNLIMITED, WEBHOOK, message, message_with};
 
 const SOURCES: &str = r#"
 [[source]]
@@ -77,6 +79,22 @@ async fn an_address_over_its_limit_is_refused_before_its_body_is_read() {
         house.post(&message(id)).await.accepted();
         from("10.1.2.3", &message(&id.repeat(2)).to_string()).await.accepted();
     }
+}
+
+#[tokio::test]
+async fn bodies_in_pieces_share_their_memory_and_short_messages_pass() {
+    let house = House::with(UNLIMITED, &[("limit.body_memory", "100KiB"), ("http.body_rate", "0")]).await;
+    let post = "POST /in/messenger/batch HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let mut slow = house.gateway.connect().await;
+    slow.write(format!("{post}content-length: 100000\r\n\r\n[{}", " ".repeat(70_000))).await;
+    let long = json!([message_with("a", "x", "y".repeat(50_000))]);
+    let client = &house.gateway.client;
+    eventually("there is no room", SOON, async || client.post("/in/messenger/batch", &long).await.status == 503).await;
+    client.post("/in/messenger/batch", &long).await.is_unavailable("in-flight");
+    house.post(&message("b")).await.accepted();
+    drop(slow);
+    eventually("there is room again", SOON, async || client.post("/in/messenger/batch", &long).await.status == 200)
+        .await;
 }
 
 #[tokio::test]

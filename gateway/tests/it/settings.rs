@@ -29,7 +29,12 @@ fn every_mistake_names_its_setting() {
         ("http.body_limit", "64 potatoes"),
         ("http.connections", "0"),
         ("http.header_timeout", "0s"),
+        ("http.idle_timeout", "0s"),
         ("http.body_timeout", "0s"),
+        ("http.write_timeout", "0s"),
+        ("http.body_rate", "slow"),
+        ("http.connections_per_address", "-1"),
+        ("limit.body_memory", "much"),
     ] {
         let Err(error) = read_config("", &[(key, value)]) else { panic!("{key} = {value} was taken") };
         assert!(error.to_string().contains(key), "{key} = {value}: {error}");

@@ -156,7 +156,7 @@ async fn an_http2_client_that_never_asks_for_anything_is_given_up() {
     let house = patient_but(&[("http.header_timeout", "500ms")]).await;
     let half_a_request = [setting(4, 65_535), frame(HEADERS, 0, 1, &post_block(&[]))].concat();
     for beginning in [Vec::new(), setting(4, 65_535), half_a_request] {
-        let seen = Http2::connect(&house.gateway, &beginning).await.to_end().await;
+        let seen = Http2::connect(&house.gateway, &beginning).await.rest().await;
         assert!(seen.iter().any(|frame| frame.kind == GOAWAY), "{seen:?}");
     }
 }
