@@ -142,17 +142,14 @@ impl Http2 {
 
     /// Writes the same bytes again and again until the other side has had enough.
     pub(crate) async fn flood(mut self, bytes: &[u8]) {
-        let flood = async {
-            let (mut read, mut write) = self.0.split();
-            let mut rest = vec![0; 64 << 10];
-            loop {
-                tokio::select! {
-                    // What comes back is taken, so that nobody waits for us.
-                    taken = read.read(&mut rest) => if taken.is_ok_and(|n| n > 0) { continue } else { return },
-                    written = write.write_all(bytes) => if written.is_err() { return },
-                }
-            }
+        let (mut read, mut write) = self.0.split();
+        let writing = async { while write.write_all(bytes).await.is_ok() {} };
+        // What comes back is taken, so that nobody waits for us.
+        let reading = async {
+            let mut taken = vec![0; 64 << 10];
+            while read.read(&mut taken).await.is_ok_and(|n| n > 0) {}
         };
-        tokio::time::timeout(SOON * 3, flood).await.expect("the flood is ended");
+        let both = async { tokio::join!(writing, reading) };
+        tokio::time::timeout(SOON * 3, both).await.expect("the flood is ended");
     }
 }
