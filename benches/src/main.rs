@@ -9,6 +9,7 @@ mod child;
 mod dedupe;
 mod drain;
 mod load;
+mod overload;
 mod queue;
 mod report;
 mod slow;
@@ -69,6 +70,12 @@ enum Command {
         #[arg(long, default_value_t = 2100)]
         connections: usize,
     },
+    /// Twice and five times as much as can be taken; needs taskset and two cores
+    Overload {
+        /// Seconds of each phase
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
     /// A server under load: a bare hyper server
     #[command(hide = true)]
     ServeBare,
@@ -107,6 +114,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Accept { seconds } => accept::measure(&mut report, seconds).await?,
         Command::Drain { backlog } => drain::measure(&mut report, backlog).await?,
         Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
+        Command::Overload { seconds } => overload::measure(&mut report, seconds).await?,
         Command::Dedupe => dedupe::measure(&mut report).await?,
         Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,
         Command::ServeBare => return bare::serve().await,
