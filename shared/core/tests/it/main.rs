@@ -11,6 +11,7 @@ mod letters;
 
 mod balance;
 
+mod failover;
 mod memory;
 mod outages;
 mod promises;
