@@ -5,6 +5,7 @@ mod deploy;
 mod dlq;
 mod doctor;
 mod drill;
+mod failover;
 mod fleet;
 mod http;
 mod kills;
