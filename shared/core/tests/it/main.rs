@@ -12,6 +12,7 @@ mod letters;
 mod balance;
 
 mod failover;
+mod fsync;
 mod memory;
 mod outages;
 mod promises;
