@@ -9,7 +9,10 @@ mod proofs;
 
 mod commit;
 mod connections;
+mod network;
 mod outages;
+mod refusals;
+mod replica;
 mod settings;
 mod snapshots;
 mod stopping;

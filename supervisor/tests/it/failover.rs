@@ -57,14 +57,14 @@ fn failovers() -> usize {
     std::env::var("WEIR_TEST_FAILOVERS").ok().map_or(2, |count| count.parse().expect("a number of failovers"))
 }
 
-/// Kills the primary and gives the next one, and how long it took until messages were accepted again.
-async fn fail_over(set: &ReplicatedRedis, ledger: &Ledger, primary: usize) -> (usize, Duration) {
+/// Kills the primary and gives how long it took until messages were accepted again.
+async fn fail_over(set: &ReplicatedRedis, ledger: &Ledger, primary: usize) -> Duration {
     let killed = Instant::now();
     set.nodes[primary].kill().await;
     let accepted = ledger.accepted();
-    let next = set.promoted(primary).await;
+    set.promoted(primary).await;
     eventually("messages flow again", PATIENCE, async || ledger.accepted() > accepted + 32).await;
-    (next, killed.elapsed())
+    killed.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,14 +77,14 @@ async fn a_primary_killed_under_load_loses_nothing_that_was_acknowledged_at_leve
     let (mut primary, mut times) = (0, Vec::new());
     for round in 1..=failovers() {
         more_are_accepted(&ledger, 500).await;
-        let (next, took) = fail_over(&set, &ledger, primary).await;
+        let took = fail_over(&set, &ledger, primary).await;
         times.push(took);
         set.nodes[primary].restart().await.expect("the old primary starts");
         // It comes back as the primary that it was; the sentinels make a replica of it.
-        set.replicas_online(next, 2).await;
-        assert!(set.ask(primary, &["ROLE"]).await.contains("slave"));
+        let settled = set.settled(2).await;
         report(format_args!("failover {round}: accepted again after {took:.1?}"));
-        primary = next;
+        // The next one, unless this machine was too busy for its sentinels meanwhile.
+        primary = settled;
     }
     more_are_accepted(&ledger, 500).await;
     ledger.stop().await;

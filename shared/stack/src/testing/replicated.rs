@@ -237,16 +237,34 @@ impl ReplicatedRedis {
         }
     }
 
+    /// Waits until the server that all sentinels name has so many replicas; gives that server.
+    ///
+    /// # Panics
+    /// If it takes longer than two minutes: an old primary becomes a replica when the sentinels have looked at it twice.
+    pub async fn settled(&self, replicas: usize) -> usize {
+        let mut settled = None;
+        eventually("the servers agree again", PATIENCE * 2, async || {
+            settled = self.primary().await;
+            match settled {
+                Some(node) => self.has_replicas(node, replicas).await,
+                None => false,
+            }
+        })
+        .await;
+        settled.expect("they agreed a moment ago")
+    }
+
+    async fn has_replicas(&self, node: usize, replicas: usize) -> bool {
+        let reply = self.ask(node, &["INFO", "replication"]).await;
+        reply.contains("role:master") && reply.matches("state=online").count() == replicas
+    }
+
     /// Waits until so many replicas receive the writes of `node`.
     ///
     /// # Panics
     /// If it takes longer than a minute.
-    pub async fn replicas_online(&self, node: usize, replicas: usize) {
-        eventually("the replicas follow", PATIENCE, async || {
-            let reply = self.ask(node, &["INFO", "replication"]).await;
-            reply.contains("role:master") && reply.matches("state=online").count() == replicas
-        })
-        .await;
+    async fn replicas_online(&self, node: usize, replicas: usize) {
+        eventually("the replicas follow", PATIENCE, async || self.has_replicas(node, replicas).await).await;
     }
 
     /// The raw reply of one server to one command; empty if there is none.

@@ -140,19 +140,6 @@ async fn a_delay_holds_replies_back_for_its_time_and_loses_none() {
 }
 
 #[tokio::test]
-async fn open_connections_are_counted() {
-    let (target, _) = echo().await;
-    let proxy = FaultProxy::start(target).await;
-    let (one, two) = (connect(&proxy).await, connect(&proxy).await);
-    eventually("both are counted", SOON, async || proxy.connections() == 2).await;
-    drop(one);
-    eventually("one has gone", SOON, async || proxy.connections() == 1).await;
-    proxy.cut();
-    eventually("the other was cut", SOON, async || proxy.connections() == 0).await;
-    drop(two);
-}
-
-#[tokio::test]
 async fn swallowed_replies_are_lost_although_the_requests_arrived() {
     let (target, received) = echo().await;
     let proxy = FaultProxy::start(target).await;
