@@ -6,7 +6,8 @@ use weir_core::queue::enqueue::{Bounds, EnqueueError, Enqueued, Enqueuer};
 use weir_core::queue::server::Durability;
 use weir_core::queue::{Queue, QueueError};
 use weir_core::secret::SecretUrl;
-use weir_stack::testing::{Replicated, ReplicatedRedis, eventually};
+use weir_stack::free_port;
+use weir_stack::testing::{Replicated, ReplicatedRedis, eventually, redis_with};
 
 use crate::support::{BOUNDS, LATER, message, new_id};
 
@@ -140,4 +141,30 @@ async fn level_replica_asks_for_settings_that_stop_an_old_primary() {
     assert!(found[0].contains("2 of 3 replicas are online"), "{found:?}");
     set.nodes[2].kill().await;
     eventually("one is missed", LATER, async || look(2).await.iter().any(|why| why.contains("1 of 2 replicas"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_cluster_says_is_a_mistake_of_the_deployment() {
+    let bus = || free_port().unwrap().to_string();
+    let (ours, theirs) = (bus(), bus());
+    let one = redis_with(&[("cluster-enabled", "yes"), ("cluster-port", &ours)]).await;
+    let two = redis_with(&[("cluster-enabled", "yes"), ("cluster-port", &theirs)]).await;
+    let [ours, other] = [&one, &two].map(|node| Queue::new(&SecretUrl::new(node.url()), 2).unwrap());
+    let ask = async |queue: &Queue, words: &[&str]| {
+        queue.command::<redis::Value>(redis::cmd("CLUSTER").arg(words)).await.unwrap();
+    };
+    let says = async |queue: &Queue, code: &str| match queue.prepare().await.unwrap_err() {
+        QueueError::Deployment(text) => {
+            text.contains(code) && text.contains("Redis Cluster, which is not supported yet")
+        }
+        error => panic!("{code}: {error:?}"),
+    };
+    assert!(says(&ours, "CLUSTERDOWN").await);
+    ask(&other, &["ADDSLOTSRANGE", "0", "16383"]).await;
+    ask(&ours, &["MEET", "127.0.0.1", &two.port().to_string(), &theirs]).await;
+    eventually("the other node's slots are known", LATER, async || says(&ours, "MOVED").await).await;
+    let id: String = ours.command(redis::cmd("CLUSTER").arg("MYID")).await.unwrap();
+    let slot: u64 = ours.command(redis::cmd("CLUSTER").arg(&["KEYSLOT", "weir:meta"])).await.unwrap();
+    ask(&other, &["SETSLOT", &slot.to_string(), "MIGRATING", &id]).await;
+    eventually("a slot is on its way", LATER, async || says(&other, "ASK").await).await;
 }
