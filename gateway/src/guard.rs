@@ -112,10 +112,6 @@ impl Guard {
     }
 
     async fn look(&mut self) -> Result<(Verdict, Health), QueueError> {
-        if let Err(error) = self.queue.link().follow().await {
-            // The primary as it was may be well: its own answer decides.
-            tracing::debug!(%error, "no sentinel says where the primary is");
-        }
         let mut state = self.queue.server_state().await?;
         state.learn_from(&self.seen);
         self.seen = state.clone();

@@ -104,6 +104,27 @@ async fn a_primary_killed_under_load_loses_nothing_that_was_acknowledged_at_leve
     assert_eq!(ledger.two_truths(), 0, "ids whose 2xx answers name different messages");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_froze_and_wakes_up_after_its_replacement_keeps_nothing_that_was_acknowledged() {
+    let set = Replicated { settings: strict(), ..Replicated::default() }.start().await;
+    let stack = stack_at(&set, "replica").await;
+    let (_gateway, port) = stack.start_gateway().await;
+    let _worker = stack.start_worker(&stack.database);
+    let mut ledger = Ledger::start(port, 16);
+    more_are_accepted(&ledger, 500).await;
+    set.nodes[0].pause();
+    set.promoted(0).await;
+    more_are_accepted(&ledger, 500).await;
+    // It believes to be the primary and has the requests of a minute ago in its sockets.
+    set.nodes[0].resume();
+    set.settled(2).await;
+    more_are_accepted(&ledger, 500).await;
+    ledger.stop().await;
+    let rows = rows(&stack, &[&ledger]).await;
+    assert_eq!(lost(&ledger, &rows), Vec::<String>::new());
+    assert_eq!(ledger.two_truths(), 0);
+}
+
 /// What became of a primary that was cut off from its replicas and sentinels but not from one of the gateways.
 struct Split {
     /// Acknowledged by the gateway that stayed with it, and lost.

@@ -117,14 +117,13 @@ impl Link {
 
     /// Asks the sentinels where the primary is, if the URL names any. All links of this queue leave a server that is no
     /// longer the one, also while it still answers. Who keeps a connection for long calls this every few seconds.
-    ///
-    /// # Errors
-    /// When no sentinel knows; the links stay where they are.
-    pub async fn follow(&self) -> Result<(), QueueError> {
-        if self.home.whereabouts.may_change() {
-            self.home.find().await?;
+    pub async fn follow(&self) {
+        if self.home.whereabouts.may_change()
+            && let Err(error) = self.home.find().await
+        {
+            // The primary as it was may be well: its own answers decide.
+            tracing::debug!(%error, "no sentinel says where the primary is");
         }
-        Ok(())
     }
 
     /// All links of this queue look for the primary before they are used again: this one is none.

@@ -70,11 +70,12 @@ const SETTINGS: [&str; 7] = [
 const MAX_LAG: u64 = 10;
 
 impl Queue {
-    /// Reads what the server promises.
+    /// Reads what the primary promises, after asking the sentinels, if there are any, which server that is.
     ///
     /// # Errors
     /// See [`QueueError`].
     pub async fn server_state(&self) -> Result<ServerState, QueueError> {
+        self.link.follow().await;
         let mut ask = redis::cmd("CONFIG");
         ask.arg("GET").arg(&SETTINGS);
         let config = self.command(&ask).await?;

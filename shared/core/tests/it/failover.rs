@@ -55,7 +55,7 @@ async fn a_server_that_the_sentinels_no_longer_name_is_left_although_it_answers(
     set.point_at(1).await;
     assert_eq!(port(&queue).await, u64::from(set.nodes[0].port()), "nobody has looked yet");
 
-    queue.link().follow().await.unwrap();
+    queue.link().follow().await;
     assert_eq!(port(&queue).await, u64::from(set.nodes[1].port()));
     new_id(&enqueuer.enqueue(&[message("b", "x")]).await[0]);
     assert!(set.ask(1, &["HGET", "weir:{0}:count", "accepted"]).await.contains('1'));
@@ -93,7 +93,7 @@ async fn a_replica_that_the_sentinels_name_too_early_is_not_used() {
     let (queue, enqueuer) = queue(&set);
     queue.prepare().await.unwrap();
     set.point_at(1).await;
-    queue.link().follow().await.unwrap();
+    queue.link().follow().await;
     let error = queue.balance().await.unwrap_err();
     assert!(matches!(&error, QueueError::Unreachable(text) if text.contains("which is a replica")), "{error}");
     let result = enqueuer.enqueue(&[message("a", "x")]).await.remove(0);
