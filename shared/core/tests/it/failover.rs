@@ -42,6 +42,23 @@ async fn sentinels_lead_to_the_primary_and_after_its_death_to_the_next_one() {
         matches!(enqueuer.enqueue(&[message("a", "x")]).await[0], Ok(Enqueued::Duplicate(found)) if found == id)
     })
     .await;
+
+    // One that was away when the others decided knows less than they, and is not believed even if it answers first.
+    let stale = Replicated { replicas: 0, sentinels: 1, ..Replicated::default() }.start().await;
+    let (ours, theirs) = (hosts(&set), hosts(&stale));
+    let url = set.url().replace(&ours.join(","), &format!("{},{},{}", theirs[0], ours[0], ours[1]));
+    let mixed = Queue::new(&SecretUrl::new(url), 2).unwrap();
+    for _ in 0..20 {
+        let primary = mixed.link().primary().await.unwrap();
+        assert_eq!(primary.addr().to_string(), set.address(next).to_string());
+    }
+}
+
+/// The sentinels' addresses.
+fn hosts(set: &ReplicatedRedis) -> Vec<String> {
+    let url = set.url();
+    let hosts = url.split('@').nth(1).unwrap().split('/').next().unwrap();
+    hosts.split(',').map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
