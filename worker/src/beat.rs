@@ -32,6 +32,7 @@ impl Beat {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rate = Rate::default();
         while self.abort.run_until_cancelled(tick.tick()).await.is_some() {
+            self.state.queue.link().follow().await;
             match self.renew().await {
                 Ok(()) => self.state.redis_is(None),
                 Err(QueueError::Fenced) => {

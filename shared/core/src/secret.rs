@@ -24,11 +24,12 @@ impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.expose();
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let path = path.split('?').next().unwrap_or_default();
-        match authority.rsplit_once('@') {
-            Some((_, host)) => write!(f, "{scheme}://***@{host}{path}"),
-            None => write!(f, "{scheme}://{authority}{path}"),
+        // A password may hold anything, also where it ought to be percent-encoded. Queries can have one too.
+        let (place, query) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
+        match (place.rsplit_once('@'), query.contains('@')) {
+            (Some((_, host)), _) => write!(f, "{scheme}://***@{host}"),
+            (None, false) => write!(f, "{scheme}://{place}"),
+            (None, true) => write!(f, "{scheme}://***"),
         }
     }
 }
@@ -49,6 +50,13 @@ mod tests {
             ("redis://:hunter2@127.0.0.1:6379/0", "redis://***@127.0.0.1:6379/0"),
             ("postgres://weir:p@ss@db/weir?password=hunter2", "postgres://***@db/weir"),
             ("redis://127.0.0.1/", "redis://127.0.0.1/"),
+            (
+                "redis+sentinel://u:hunter2@a:26379,b:26379/mymaster/0?sentinel_password=hunter2",
+                "redis+sentinel://***@a:26379,b:26379/mymaster/0",
+            ),
+            ("redis+sentinel://a,b/mymaster?sentinel_password=hunter2", "redis+sentinel://a,b/mymaster"),
+            ("redis://:hun/ter2@host/0", "redis://***@host/0"),
+            ("redis://:hun?ter2@host/0", "redis://***"),
         ];
         for (url, shown) in cases {
             assert_eq!(SecretUrl::new(url).to_string(), shown);

@@ -1,7 +1,7 @@
 //! A private redis-server.
 
 mod config;
-mod probe;
+pub(crate) mod probe;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,11 @@ impl RedisServer {
     pub fn url(&self) -> String {
         let password = private::percent_encode(&self.config.password);
         format!("redis://:{password}@127.0.0.1:{}/0", self.config.port)
+    }
+
+    /// The password; letters and digits only unless it was given. Do not log it.
+    pub fn password(&self) -> &str {
+        &self.config.password
     }
 
     /// The port on 127.0.0.1.

@@ -5,11 +5,13 @@
 
 mod cleaner;
 mod proxy;
+mod replicated;
 mod scratch;
 mod servers;
 mod wait;
 
 pub use proxy::{Direction, FaultProxy, Faults};
+pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};
 pub use servers::{
     SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_with, unique_name,

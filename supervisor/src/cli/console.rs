@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use percent_encoding::percent_decode_str;
-use redis::{ConnectionAddr, IntoConnectionInfo as _};
+use redis::{ConnectionAddr, ConnectionInfo};
 use url::Url;
 use weir_core::secret::SecretUrl;
 
@@ -46,7 +46,8 @@ impl Psql {
 
 impl RedisCli {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
-        let mut command = redis_command(&context.redis_url()?)?;
+        let primary = context.queue()?.link().primary().await.context("the primary cannot be found")?;
+        let mut command = redis_command(&primary)?;
         command.args(self.args);
         become_program(command, "apt-get install redis-tools")
     }
@@ -106,10 +107,7 @@ fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn redis_command(url: &SecretUrl) -> Result<Command> {
-    let Ok(info) = url.expose().into_connection_info() else {
-        bail!("{url} is no Redis URL; it looks like redis://host:6379/0");
-    };
+fn redis_command(info: &ConnectionInfo) -> Result<Command> {
     let mut command = Command::new("redis-cli");
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {
@@ -122,7 +120,7 @@ fn redis_command(url: &SecretUrl) -> Result<Command> {
         ConnectionAddr::Unix(path) => {
             command.arg("-s").arg(path);
         }
-        _ => bail!("{url} names a connection that redis-cli does not know"),
+        other => bail!("redis-cli does not know how to connect to {other}"),
     }
     let settings = info.redis_settings();
     command.arg("-n").arg(settings.db().to_string());
@@ -165,7 +163,8 @@ mod tests {
 
     #[test]
     fn the_password_of_redis_is_no_argument() {
-        let command = redis_command(&SecretUrl::new("rediss://ops:hunter2@cache:6390/3")).unwrap();
+        let info = redis::IntoConnectionInfo::into_connection_info("rediss://ops:hunter2@cache:6390/3").unwrap();
+        let command = redis_command(&info).unwrap();
         let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         assert_eq!(args.join(" "), "-h cache -p 6390 --tls --sni cache -n 3 --user ops");
         let secret = command.get_envs().find(|(name, _)| *name == "REDISCLI_AUTH").and_then(|(_, value)| value);

@@ -77,6 +77,7 @@ impl Fleet {
         self.resize(self.range.min);
         let mut tick = tokio::time::interval(EVERY);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            self.queue.link().follow().await;
             match self.tell_and_ask().await {
                 Ok(Some(wish)) if wish != wanted => {
                     tracing::info!(?wish, "the fleet is scaled");

@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use weir_stack::testing::{Scratch, scratch};
+use weir_stack::testing::{Scratch, eventually, scratch};
 
-use crate::support::{WEIR, clean};
+use crate::support::{PATIENCE, WEIR, clean};
 
 fn example(name: &str) -> String {
     let path = format!("{}/../deploy/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -65,4 +65,26 @@ fn the_environment_file_is_valid() {
     assert!(settings.len() > 3);
     // Together with the file that it names, as they are deployed.
     assert_eq!(mistakes(&scratch(), &example("weir.toml.example"), &settings), None);
+}
+
+#[tokio::test]
+async fn the_sentinels_file_is_valid_and_the_url_in_it_too() {
+    let text = example("sentinel.conf.example");
+    let url = text.lines().find_map(|line| line.strip_prefix("#   WEIR_REDIS_URL=")).expect("a URL");
+    weir_core::queue::Queue::new(&weir_core::secret::SecretUrl::new(url), 1).expect("a URL of sentinels");
+
+    let (dir, port) = (scratch(), weir_stack::free_port().expect("a port"));
+    let text = text.replace("dir /tmp", &format!("dir {}", dir.path().display()));
+    let file = dir.path().join("sentinel.conf");
+    fs::write(&file, text.replace("port 26379", &format!("port {port}"))).expect("a file");
+    let log = fs::File::create(dir.path().join("log")).expect("a log");
+    let mut command = weir_stack::tied_command("redis-server".as_ref(), "KILL").expect("setpriv");
+    command.arg(&file).arg("--sentinel").stdout(log);
+    let sentinel = weir_stack::Process::spawn(command).expect("redis-server (apt-get install redis-server)");
+    eventually("the sentinel watches", PATIENCE, async || {
+        let log = fs::read_to_string(dir.path().join("log")).expect("a log");
+        assert!(sentinel.exited().is_none(), "{log}");
+        log.contains("+monitor master mymaster 10.0.0.1 6379 quorum 2")
+    })
+    .await;
 }

@@ -44,10 +44,16 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Starts senders that post one message after the other, and an id that got no 2xx once more with the next.
     pub(crate) fn start(port: u16, senders: usize) -> Self {
+        Self::start_as("", port, senders)
+    }
+
+    /// The same with a name before every id, so that two ledgers have nothing in common.
+    pub(crate) fn start_as(name: &str, port: u16, senders: usize) -> Self {
         let mut ledger = Self { book: Arc::default(), sent: Arc::default(), stop: Arc::default(), tasks: Vec::new() };
         for sender in 0..senders {
             let (book, sent, stop) = (ledger.book.clone(), ledger.sent.clone(), ledger.stop.clone());
-            ledger.tasks.push(tokio::spawn(async move { send(port, sender, &book, &sent, &stop).await }));
+            let sender = format!("{name}s{sender}");
+            ledger.tasks.push(tokio::spawn(async move { send(port, &sender, &book, &sent, &stop).await }));
         }
         ledger
     }
@@ -70,6 +76,23 @@ impl Ledger {
         self.book.lock().expect("no panic").statuses.get(&status).copied().unwrap_or_default()
     }
 
+    /// Ids that were acknowledged and have no row.
+    pub(crate) fn lost(&self, rows: &HashSet<&String>) -> Vec<String> {
+        let book = self.book.lock().expect("no panic");
+        let lost = book.outcomes.iter().filter(|(id, outcome)| **outcome == Outcome::Ok && !rows.contains(id));
+        lost.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Every id that was sent.
+    pub(crate) fn attempted(&self) -> HashSet<String> {
+        self.book.lock().expect("no panic").outcomes.keys().cloned().collect()
+    }
+
+    /// Ids whose 2xx answers name different messages.
+    pub(crate) fn two_truths(&self) -> usize {
+        self.book.lock().expect("no panic").message_ids.values().filter(|ids| ids.len() > 1).count()
+    }
+
     /// Judges once everything is drained: ok ⊆ rows ⊆ attempted, every id once, rows + dead = accepted, and one truth
     /// for each id.
     pub(crate) async fn judge(&self, stack: &Stack) {
@@ -77,25 +100,22 @@ impl Ledger {
         let rows = testing::texts(&stack.database, "SELECT external_message_id FROM messages").await.expect("rows");
         let unique: HashSet<&String> = rows.iter().collect();
         assert_eq!(unique.len(), rows.len(), "an id is there twice");
-        let book = self.book.lock().expect("no panic");
-        let lost: Vec<_> =
-            book.outcomes.iter().filter(|(id, outcome)| **outcome == Outcome::Ok && !unique.contains(id)).collect();
+        let lost = self.lost(&unique);
         assert!(lost.is_empty(), "{} acknowledged messages are lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
-        let phantoms = unique.iter().filter(|id| !book.outcomes.contains_key(**id)).count();
-        assert_eq!(phantoms, 0, "rows that nobody sent");
-        let two_truths = book.message_ids.values().filter(|ids| ids.len() > 1).count();
-        assert_eq!(two_truths, 0, "ids whose 2xx answers name different messages");
+        let attempted = self.attempted();
+        assert!(unique.iter().all(|id| attempted.contains(*id)), "rows that nobody sent");
+        assert_eq!(self.two_truths(), 0, "ids whose 2xx answers name different messages");
         assert_eq!(balance.dead, 0);
         assert_eq!(rows.len() as u64, balance.stored);
         assert_eq!(balance.stored + balance.duplicate, balance.accepted);
     }
 }
 
-async fn send(port: u16, sender: usize, book: &Mutex<Book>, sent: &AtomicUsize, stop: &AtomicBool) {
+async fn send(port: u16, sender: &str, book: &Mutex<Book>, sent: &AtomicUsize, stop: &AtomicBool) {
     let mut connection = None;
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
-        let id = format!("s{sender}n{number}");
+        let id = format!("{sender}n{number}");
         // Clients are many, so that no limit is met.
         let body = body(&id, &format!("c{sender}x{}", number / 100), "Здравствуйте");
         let outcome = match post(&mut connection, port, &body).await {

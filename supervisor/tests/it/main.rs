@@ -6,6 +6,7 @@ mod descriptors;
 mod dlq;
 mod doctor;
 mod drill;
+mod failover;
 mod fleet;
 mod http;
 mod kills;

@@ -38,6 +38,8 @@ pub(crate) struct Stack {
     pub(crate) database: String,
     data: Scratch,
     env: BTreeMap<String, String>,
+    /// Where the queue is.
+    queue_url: String,
     stop: Shutdown,
 }
 
@@ -63,13 +65,20 @@ impl Stack {
     }
 
     fn on(redis: TestRedis, database: String) -> Self {
-        let mut stack = Self { redis, database, data: scratch(), env: BTreeMap::new(), stop: Shutdown::new() };
+        let (queue_url, env) = (redis.url(), BTreeMap::new());
+        let mut stack = Self { redis, database, data: scratch(), env, queue_url, stop: Shutdown::new() };
         stack.set("WEIR_REDIS_URL", &stack.redis.url());
         stack.set("WEIR_DATABASE_URL", &stack.database.clone());
         stack.set("WEIR_DATA", &stack.data.path().display().to_string());
         stack.set("WEIR_GATEWAY_LISTEN", NOBODY);
         stack.set("WEIR_OPS_ENABLED", "false");
         stack
+    }
+
+    /// Has the queue at another Redis than the stack's own.
+    pub(crate) fn queue_at(&mut self, url: &str) {
+        self.queue_url = url.to_owned();
+        self.set("WEIR_REDIS_URL", url);
     }
 
     /// Sets a variable of the environment of every process that follows.
@@ -102,7 +111,7 @@ impl Stack {
 
     /// The queue, not prepared.
     pub(crate) fn queue(&self) -> Queue {
-        Queue::new(&SecretUrl::new(self.redis.url()), 4).expect("a queue")
+        Queue::new(&SecretUrl::new(self.queue_url.clone()), 4).expect("a queue")
     }
 
     /// The queue as a role leaves it after its start.
@@ -192,6 +201,15 @@ impl Stack {
     /// Starts a gateway and does not wait.
     pub(crate) fn start_gateway_on(&self, port: u16) -> Process {
         self.start("gateway", &[("WEIR_GATEWAY_LISTEN", &format!("127.0.0.1:{port}"))])
+    }
+
+    /// Starts a gateway whose Redis is at `redis_url`, and waits until it accepts.
+    pub(crate) async fn start_gateway_at(&self, redis_url: &str) -> (Process, u16) {
+        let port = free_port().expect("a port");
+        let listen = format!("127.0.0.1:{port}");
+        let gateway = self.start("gateway", &[("WEIR_GATEWAY_LISTEN", &listen), ("WEIR_REDIS_URL", redis_url)]);
+        accepts(port).await;
+        (gateway, port)
     }
 
     /// Starts a worker whose PostgreSQL is at `database_url`, and does not wait.

@@ -26,7 +26,17 @@ pub enum QueueError {
 }
 
 /// Refusals that no waiting cures.
-const LASTING: [&str; 5] = ["WRONGTYPE", "NOPERM", "WRONGPASS", "NOAUTH", "CROSSSLOT"];
+const LASTING: [&str; 4] = ["WRONGTYPE", "NOPERM", "WRONGPASS", "NOAUTH"];
+
+/// What only a node of a Redis Cluster says.
+const CLUSTER: [&str; 5] = ["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN", "TRYAGAIN"];
+
+/// What a server says that is a replica, or has just become one.
+const DEMOTED: [&str; 3] = ["READONLY", "UNBLOCKED", "MASTERDOWN"];
+
+/// Why a node of a Redis Cluster is of no use, and the way out.
+pub(super) const NO_CLUSTER: &str = "the server is a node of a Redis Cluster, which is not supported yet; \
+                                     give a Redis with cluster-enabled no";
 
 impl QueueError {
     /// Classifies an error of a command that may have been sent.
@@ -34,6 +44,9 @@ impl QueueError {
         let code = error.code().unwrap_or_default().to_owned();
         let text = error.detail().unwrap_or_default().to_owned();
         match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension if CLUSTER.contains(&code.as_str()) => {
+                Self::Deployment(format!("Redis refuses: {code}: {NO_CLUSTER}"))
+            }
             ErrorKind::Server(_) | ErrorKind::Extension if LASTING.contains(&code.as_str()) => {
                 Self::Deployment(format!("Redis refuses: {code} {text}"))
             }
@@ -51,6 +64,11 @@ impl QueueError {
     /// The function library is not loaded.
     pub(super) fn is_missing_function(&self) -> bool {
         matches!(self, Self::Refused { text, .. } if text.contains("Function not found"))
+    }
+
+    /// The server is no primary (any more).
+    pub(super) fn is_demotion(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if DEMOTED.contains(&code.as_str()))
     }
 
     /// The stream or its consumer group is gone.

@@ -1,51 +1,104 @@
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::sync::Mutex;
 
 use super::QueueError;
+use super::primary::{Seen, Whereabouts};
 use crate::secret::SecretUrl;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One connection to one Redis, made when it is needed and made anew after it broke or did not answer in time.
+/// One connection to one Redis primary, made when it is needed and made anew after it broke, did not answer in time, or
+/// the primary is another server now.
 ///
 /// Nothing is sent twice: who gets [`QueueError::Unknown`] decides.
 pub struct Link {
-    client: Client,
+    home: Arc<Home>,
     timeout: Duration,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<(Arc<str>, MultiplexedConnection)>>,
+}
+
+/// What the links of one queue share.
+struct Home {
+    whereabouts: Whereabouts,
+    /// Address of the primary as last heard of: a connection to another one is not used any more.
+    primary: SyncMutex<Option<Arc<str>>>,
+}
+
+impl Home {
+    fn primary(&self) -> Option<Arc<str>> {
+        self.primary.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_primary(&self, address: Option<Arc<str>>) -> Option<Arc<str>> {
+        std::mem::replace(&mut *self.primary.lock().unwrap_or_else(PoisonError::into_inner), address)
+    }
+
+    /// Asks where the primary is and notes it.
+    async fn find(&self) -> Result<(Arc<str>, ConnectionInfo), QueueError> {
+        let info = self.whereabouts.primary().await?;
+        let address: Arc<str> = info.addr().to_string().into();
+        let before = self.set_primary(Some(address.clone()));
+        if self.whereabouts.may_change() && before.as_ref() != Some(&address) {
+            tracing::info!(primary = &*address, before = before.as_deref(), "the sentinels name a primary");
+        }
+        Ok((address, info))
+    }
+}
+
+/// Makes a connection: the one place that does.
+pub(super) async fn open(
+    info: ConnectionInfo,
+    config: &AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, QueueError> {
+    let unsent = |error| match QueueError::from_redis(&error) {
+        QueueError::Unknown(text) => QueueError::Unreachable(text),
+        other => other,
+    };
+    let client = Client::open(info).map_err(unsent)?;
+    client.get_multiplexed_async_connection_with_config(config).await.map_err(unsent)
 }
 
 impl Link {
     /// # Errors
     /// When the URL is none.
     pub(super) fn new(url: &SecretUrl, timeout: Duration) -> Result<Self, QueueError> {
-        let client = Client::open(url.expose())
-            .map_err(|_| QueueError::Deployment(format!("{url} is no Redis URL; it looks like redis://host:6379/0")))?;
-        Ok(Self { client, timeout, connection: Mutex::new(None) })
+        let whereabouts = Whereabouts::of(url.expose())
+            .map_err(|reason| QueueError::Deployment(format!("{url} is no Redis URL; {reason}")))?;
+        let home = Arc::new(Home { whereabouts, primary: SyncMutex::default() });
+        Ok(Self { home, timeout, connection: Mutex::new(None) })
     }
 
     pub(super) fn another(&self, timeout: Duration) -> Self {
-        Self { client: self.client.clone(), timeout, connection: Mutex::new(None) }
+        Self { home: self.home.clone(), timeout, connection: Mutex::new(None) }
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, QueueError> {
         let mut slot = self.connection.lock().await;
-        if let Some(connection) = &*slot {
+        if let Some((address, connection)) = &*slot
+            && self.home.primary().as_ref() == Some(address)
+        {
             return Ok(connection.clone());
         }
+        *slot = None;
+        let (address, info) = self.home.find().await?;
+        let connection = self.connect(info).await?;
+        *slot = Some((address, connection.clone()));
+        Ok(connection)
+    }
+
+    async fn connect(&self, info: ConnectionInfo) -> Result<MultiplexedConnection, QueueError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(self.timeout));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
-            match QueueError::from_redis(&error) {
-                QueueError::Unknown(text) => QueueError::Unreachable(text),
-                other => other,
-            }
-        })?;
-        *slot = Some(connection.clone());
+        let address = info.addr().to_string();
+        let mut connection = open(info, &config).await?;
+        if self.home.whereabouts.may_change() {
+            check_role(&mut connection, &address).await?;
+        }
         Ok(connection)
     }
 
@@ -54,15 +107,45 @@ impl Link {
         self.connection.lock().await.take();
     }
 
-    async fn done<T>(&self, result: redis::RedisResult<T>) -> Result<T, QueueError> {
+    /// Where the primary is now, with the login for it.
+    ///
+    /// # Errors
+    /// When no sentinel knows.
+    pub async fn primary(&self) -> Result<ConnectionInfo, QueueError> {
+        self.home.find().await.map(|(_, info)| info)
+    }
+
+    /// Asks the sentinels where the primary is, if the URL names any. All links of this queue leave a server that is no
+    /// longer the one, also while it still answers. Who keeps a connection for long calls this every few seconds.
+    pub async fn follow(&self) {
+        if self.home.whereabouts.may_change()
+            && let Err(error) = self.home.find().await
+        {
+            // The primary as it was may be well: its own answers decide.
+            tracing::debug!(%error, "no sentinel says where the primary is");
+        }
+    }
+
+    /// All links of this queue look for the primary before they are used again: this one is none.
+    pub(super) fn look_elsewhere(&self) {
+        self.home.set_primary(None);
+    }
+
+    /// What each sentinel says; empty when the URL names none.
+    pub async fn sentinels(&self) -> Vec<Seen> {
+        self.home.whereabouts.seen().await
+    }
+
+    async fn done<T>(&self, result: RedisResult<T>) -> Result<T, QueueError> {
         match result {
             Ok(value) => Ok(value),
             Err(error) => {
                 let error = QueueError::from_redis(&error);
-                let demoted =
-                    matches!(&error, QueueError::Refused { code, .. } if code == "READONLY" || code == "UNBLOCKED");
-                if matches!(error, QueueError::Unknown(_)) || demoted {
+                if matches!(error, QueueError::Unknown(_)) {
                     self.reset().await;
+                }
+                if error.is_demotion() {
+                    self.look_elsewhere();
                 }
                 Err(error)
             }
@@ -83,9 +166,42 @@ impl Link {
     ///
     /// # Errors
     /// See [`QueueError`].
-    pub async fn pipeline(&self, pipeline: &mut Pipeline) -> Result<Vec<redis::RedisResult<Value>>, QueueError> {
+    pub async fn pipeline(&self, pipeline: &mut Pipeline) -> Result<Vec<RedisResult<Value>>, QueueError> {
         let mut connection = self.connection().await?;
         let result = pipeline.ignore_errors().query_async(&mut connection).await;
-        self.done(result).await
+        let replies: Vec<RedisResult<Value>> = self.done(result).await?;
+        if replies.iter().any(tells_of_demotion) {
+            self.look_elsewhere();
+        }
+        Ok(replies)
+    }
+}
+
+/// A command was refused because the server is no primary (any more), be it within a transaction.
+fn tells_of_demotion(reply: &RedisResult<Value>) -> bool {
+    let demotes = |error: &redis::RedisError| QueueError::from_redis(error).is_demotion();
+    match reply {
+        Err(error) => demotes(error),
+        Ok(Value::Array(within)) => {
+            within.iter().any(|value| matches!(value, Value::ServerError(error) if demotes(&error.clone().into())))
+        }
+        Ok(_) => false,
+    }
+}
+
+/// Sentinels may name a server that was demoted a moment ago, or that has not been promoted yet.
+async fn check_role(connection: &mut MultiplexedConnection, address: &str) -> Result<(), QueueError> {
+    let ask = redis::cmd("ROLE");
+    let asked = tokio::time::timeout(CONNECT_TIMEOUT, ask.query_async::<Vec<Value>>(connection)).await;
+    let role = match asked {
+        Ok(Ok(role)) => role,
+        Ok(Err(error)) => return Err(QueueError::from_redis(&error)),
+        Err(_) => return Err(QueueError::Unreachable(format!("{address} did not answer within {CONNECT_TIMEOUT:?}"))),
+    };
+    match role.first() {
+        Some(Value::BulkString(role)) if role == b"master" => Ok(()),
+        _ => Err(QueueError::Unreachable(format!(
+            "the sentinels name {address}, which is a replica: no other server has been promoted yet"
+        ))),
     }
 }

@@ -24,6 +24,7 @@ pub mod keys;
 mod error;
 mod functions;
 mod link;
+mod primary;
 mod two_steps;
 
 pub mod balance;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 pub use error::QueueError;
 pub use link::Link;
+pub use primary::Seen;
 use redis::{Cmd, Value};
 
 use crate::secret::SecretUrl;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::NO_CLUSTER;
 use super::{Queue, QueueError};
 
 /// What a 2xx means.
@@ -55,21 +56,37 @@ pub struct ServerState {
 /// Commands that can switch the append-only file on, or make us forget that they did.
 const SWITCHES: [&str; 4] = ["config|set", "config|resetstat", "replicaof", "slaveof"];
 
-const SETTINGS: [&str; 5] = ["appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy", "maxmemory"];
+const SETTINGS: [&str; 7] = [
+    "appendonly",
+    "appendfsync",
+    "no-appendfsync-on-rewrite",
+    "maxmemory-policy",
+    "maxmemory",
+    "min-replicas-to-write",
+    "min-replicas-max-lag",
+];
+
+/// The largest `min-replicas-max-lag` in seconds: an old primary that was cut off takes writes for as long.
+const MAX_LAG: u64 = 10;
 
 impl Queue {
-    /// Reads what the server promises.
+    /// Reads what the primary promises, after asking the sentinels, if there are any, which server that is.
     ///
     /// # Errors
     /// See [`QueueError`].
     pub async fn server_state(&self) -> Result<ServerState, QueueError> {
+        self.link.follow().await;
         let mut ask = redis::cmd("CONFIG");
         ask.arg("GET").arg(&SETTINGS);
         let config = self.command(&ask).await?;
         let text: String = self.command(redis::cmd("INFO").arg("everything")).await?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         let info = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-        Ok(ServerState { config, info, whole: None })
+        let state = ServerState { config, info, whole: None };
+        if !state.is_primary() {
+            self.link.look_elsewhere();
+        }
+        Ok(state)
     }
 }
 
@@ -100,8 +117,16 @@ impl ServerState {
         }
     }
 
+    fn is_primary(&self) -> bool {
+        self.info("role") == "master"
+    }
+
+    fn setting_number(&self, name: &str) -> u64 {
+        self.setting(name).parse().unwrap_or_default()
+    }
+
     /// Replicas that receive the stream of writes; others may still be copying the data set.
-    fn replicas_online(&self) -> u32 {
+    pub fn replicas_online(&self) -> u32 {
         let one = |n: &u32| self.info(&format!("slave{n}")).contains("state=online");
         (0..self.info_number("connected_slaves") as u32).filter(one).count() as u32
     }
@@ -151,10 +176,8 @@ impl ServerState {
             policy == "noeviction",
             format!("maxmemory-policy is {policy}: a queue must not be evicted; set noeviction"),
         );
-        need(
-            self.info("role") == "master",
-            format!("the server is a {}: give the address of the primary", self.info("role")),
-        );
+        need(self.is_primary(), format!("the server is a {}: give the address of the primary", self.info("role")));
+        need(self.info("redis_mode") != "cluster", NO_CLUSTER.into());
         if wanted != Durability::Memory {
             need(self.setting("appendonly") == "yes", "appendonly is no: nothing would be on disk; set yes".into());
             let fsync = self.setting("appendfsync");
@@ -176,7 +199,20 @@ impl ServerState {
         }
         if wanted == Durability::Replica {
             let have = self.replicas_online();
-            need(have >= replicas, format!("{have} of {replicas} replicas are online"));
+            need(
+                have >= replicas,
+                format!("{have} of {replicas} replicas are online; start them, or lower gateway.replicas"),
+            );
+            let least = self.setting_number("min-replicas-to-write");
+            need(
+                least >= u64::from(replicas),
+                format!("min-replicas-to-write is {least}: a primary that was cut off would go on; set {replicas}"),
+            );
+            let lag = self.setting_number("min-replicas-max-lag");
+            need(
+                (1..=MAX_LAG).contains(&lag),
+                format!("min-replicas-max-lag is {lag}: a primary that was cut off would go on; set 1 to {MAX_LAG}"),
+            );
         }
         reasons
     }

@@ -160,7 +160,7 @@ async fn at_most_the_limit_comes_back_and_the_earliest_first() {
     place.fill(3).await;
     place.join("w").await;
     let entries = place.read(Lane::Ingest, "w", 3).await;
-    for (entry, delay) in entries.iter().zip([20, 10, 0]) {
+    for (entry, delay) in entries.iter().zip([1000, 500, 0]) {
         place.move_to("w", entry, retry(Duration::from_millis(delay))).await;
     }
     for expected in [2, 1, 0] {

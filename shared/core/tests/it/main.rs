@@ -11,6 +11,8 @@ mod letters;
 
 mod balance;
 
+mod failover;
+mod fsync;
 mod memory;
 mod outages;
 mod promises;

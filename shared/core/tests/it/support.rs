@@ -19,6 +19,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(60);
 /// Long enough for anything that happens at all on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
+/// Long enough for a failover on a busy machine.
+pub(crate) const LATER: Duration = Duration::from_secs(60);
+
 pub(crate) const BOUNDS: Bounds =
     Bounds { backlog: 1_000_000, window: Duration::from_secs(3600), remembered: 1_000_000, replicas: None };
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// A server that loads replies between two pieces of its data.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Ready,
     /// It reads its data set into memory and will be ready after that.
     Loading,
@@ -19,12 +19,31 @@ pub(super) enum Answer {
     Nothing(String),
 }
 
-pub(super) async fn ping(port: u16, password: &str) -> Answer {
+pub(crate) async fn ping(port: u16, password: &str) -> Answer {
     match timeout(PATIENCE, exchange(port, password)).await {
         Ok(Ok(reply)) => read_reply(&reply),
         Ok(Err(error)) => Answer::Nothing(error.to_string()),
         Err(_) => Answer::Nothing("it accepts connections but does not reply".into()),
     }
+}
+
+/// The raw reply to one command, after that to AUTH. It needs no reading of replies: the server answers what it has got
+/// and then closes a connection whose other side has been closed.
+pub(crate) async fn request(port: u16, password: &str, words: &[&str]) -> io::Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let mut text = String::new();
+        for words in [&["AUTH", password], words] {
+            text += &format!("*{}\r\n", words.len());
+            text.extend(words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())));
+        }
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await?;
+        Ok(String::from_utf8_lossy(&reply).into_owned())
+    };
+    timeout(PATIENCE, exchange).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 async fn exchange(port: u16, password: &str) -> io::Result<String> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,8 +84,6 @@ struct State {
     stall: watch::Sender<bool>,
     /// How long replies are held back: at least, and at most so much longer.
     delay: Mutex<(Duration, Duration)>,
-    /// Connections that are open now.
-    open: AtomicUsize,
     /// Counts the cuts.
     cut: watch::Sender<u64>,
     watches: Mutex<Vec<Arc<Watch>>>,
@@ -116,11 +114,6 @@ impl Faults {
     /// Holds every piece of a reply back for `least` and a random part of `jitter`; zero for both ends that.
     pub fn delay(&self, least: Duration, jitter: Duration) {
         *self.0.delay.lock().unwrap_or_else(PoisonError::into_inner) = (least, jitter);
-    }
-
-    /// How many clients are connected.
-    pub fn connections(&self) -> usize {
-        self.0.open.load(Ordering::SeqCst)
     }
 
     /// While on, requests reach the server and its replies are thrown away.
@@ -193,7 +186,6 @@ async fn accept(listener: TcpListener, target: SocketAddr, faults: Faults) {
 
 /// Passes bytes until one side fails or the connection is cut. A side that merely stops sending keeps receiving.
 async fn serve(client: TcpStream, target: SocketAddr, faults: Faults, mut cut: watch::Receiver<u64>) {
-    let _open = Open::count(&faults);
     let cut_seen = cut.clone();
     let pass = async {
         let server = TcpStream::connect(target).await?;
@@ -210,22 +202,6 @@ async fn serve(client: TcpStream, target: SocketAddr, faults: Faults, mut cut: w
     tokio::select! {
         _ = cut.changed() => {}
         _ = pass => {}
-    }
-}
-
-/// A connection that is counted for as long as this lives.
-struct Open(Faults);
-
-impl Open {
-    fn count(faults: &Faults) -> Open {
-        faults.0.open.fetch_add(1, Ordering::SeqCst);
-        Open(faults.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -145,6 +145,6 @@ fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
     settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn started<T>(server: Result<T>) -> T {
+pub(super) fn started<T>(server: Result<T>) -> T {
     server.unwrap_or_else(|error| panic!("failed to {error}"))
 }

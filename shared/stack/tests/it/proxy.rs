@@ -124,6 +124,22 @@ async fn a_stall_holds_bytes_back_and_loses_none() {
 }
 
 #[tokio::test]
+async fn a_delay_holds_replies_back_for_its_time_and_loses_none() {
+    let (target, _) = echo().await;
+    let proxy = FaultProxy::start(target).await;
+    let mut stream = connect(&proxy).await;
+    let least = Duration::from_millis(150);
+    proxy.delay(least, Duration::from_millis(50));
+    let started = std::time::Instant::now();
+    say(&mut stream, "ping").await;
+    assert_eq!(hear(&mut stream, 4).await, "ping");
+    assert!(started.elapsed() >= least, "{:?}", started.elapsed());
+    proxy.delay(Duration::ZERO, Duration::ZERO);
+    say(&mut stream, "pong").await;
+    assert_eq!(hear(&mut stream, 4).await, "pong");
+}
+
+#[tokio::test]
 async fn swallowed_replies_are_lost_although_the_requests_arrived() {
     let (target, received) = echo().await;
     let proxy = FaultProxy::start(target).await;

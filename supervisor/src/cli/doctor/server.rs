@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::Value;
-use weir_core::queue::server::ServerState;
+use weir_core::queue::server::{Durability, ServerState};
 use weir_core::queue::{Queue, QueueError};
 
 use super::finding::Findings;
@@ -23,6 +23,7 @@ const CLOCKS: Duration = Duration::from_secs(2);
 
 /// Gives whether the server can be asked at all.
 pub(super) async fn examine(context: &Context, queue: &Queue, findings: &mut Findings) -> bool {
+    sentinels(queue, findings).await;
     let state = match queue.server_state().await {
         Ok(state) => state,
         Err(error) => {
@@ -66,6 +67,44 @@ fn durability(context: &Context, state: &ServerState, findings: &mut Findings) {
         // Each names the setting; what to set comes after its last semicolon.
         let (found, fix) = weakness.rsplit_once("; ").unwrap_or((&weakness, "see the log of Redis"));
         findings.fail(PART, "durability", found, fix);
+    }
+    let online = state.replicas_online();
+    if gateway.durability == Durability::Replica && online > gateway.replicas {
+        let found = format!("{online} are online, a message waits for {}", gateway.replicas);
+        let fix = "set gateway.replicas to their number, or a failover to the one that lags may lose messages";
+        findings.warn(PART, "replicas", found, fix);
+    }
+}
+
+/// Fewer than this and no majority is left when one is away.
+const SENTINELS: usize = 3;
+
+/// Whether the sentinels answer and agree. Says nothing when the URL names none.
+async fn sentinels(queue: &Queue, findings: &mut Findings) {
+    const CHECK: &str = "sentinels";
+    let seen = queue.link().sentinels().await;
+    let mut named: Vec<&str> = seen.iter().filter_map(|seen| seen.primary.as_deref().ok()).collect();
+    let found = format!("{} of {} answer", named.len(), seen.len());
+    named.sort_unstable();
+    named.dedup();
+    let silent = seen.iter().find_map(|seen| seen.primary.as_ref().err());
+    match (named.as_slice(), silent) {
+        ([], None) => {}
+        ([], Some(error)) => {
+            findings.fail(PART, CHECK, error.to_string(), "start them, or correct WEIR_REDIS_URL");
+        }
+        ([_, _, ..], _) => {
+            let found = format!("{found}, and name different primaries: {}", named.join(", "));
+            findings.warn(PART, CHECK, found, "wait for the failover to end; if it lasts, look into their logs");
+        }
+        ([_], Some(error)) => {
+            findings.warn(PART, CHECK, format!("{found}: {error}"), "start it: a failover takes a majority of them");
+        }
+        ([primary], None) if seen.len() < SENTINELS => {
+            let found = format!("{found}: {primary}");
+            findings.warn(PART, CHECK, found, "run three or more: with fewer, one that is away stops every failover");
+        }
+        ([primary], None) => findings.ok(PART, CHECK, format!("{found}: {primary}")),
     }
 }
 
