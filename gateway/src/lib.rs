@@ -1,6 +1,6 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
-//! `server` accepts connections; `ingest` shows a request's whole way in two functions: `address`,
+//! `listen` has the sockets and `server` accepts connections; `ingest` shows a request's whole way in two functions: `address`,
 //! `source` and `verify` say who sends, `decode` makes a message of the body or names every fault, `limit` says
 //! when it is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and
 //! `rejection` make the answer. `guard` watches Redis beside it all and decides whether the gateway may accept.
@@ -8,6 +8,7 @@
 //! The gateway never opens PostgreSQL.
 
 pub mod config;
+pub mod listen;
 pub mod server;
 
 mod ingest;

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use weir_core::ops::Health;
 use weir_core::queue::enqueue::Enqueuer;
@@ -22,6 +23,7 @@ use weir_core::shutdown::Shutdown;
 use crate::config::{GatewayConfig, HttpConfig};
 use crate::guard::{Guard, Watch};
 use crate::ingest::Ingest;
+use crate::listen;
 use crate::writer::Writer;
 
 /// Why a gateway does not start.
@@ -35,6 +37,20 @@ pub enum GatewayError {
         /// What the system says.
         error: io::Error,
     },
+    /// A socket that was handed over is none to accept on.
+    #[error(
+        "socket {number} of those handed over (LISTEN_FDS) cannot be used: {error}; hand over listening TCP sockets, or \
+         unset LISTEN_FDS"
+    )]
+    HandedOver {
+        /// Its place among them, from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// The system does not let us accept on a socket.
+    #[error("the gateway cannot accept on its socket: {0}")]
+    Accept(io::Error),
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -44,32 +60,33 @@ pub enum GatewayError {
 pub struct Gateway {
     config: GatewayConfig,
     listeners: Vec<TcpListener>,
+    /// Somebody else holds the sockets too, and what waits in their queues is not lost when we close them.
+    shared: bool,
     guard: Guard,
     watch: Watch,
     batches: Queue,
 }
 
-/// Binds the addresses. Redis need not be there: the gateway answers 503 until it is. Must be called within a tokio
-/// runtime.
+/// Takes the sockets that were handed to this process, or binds the addresses. Redis need not be there: the gateway
+/// answers 503 until it is. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When an address cannot be bound.
+/// When an address cannot be bound, or what was handed over is no listening socket.
 pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayError> {
-    let listen = |address: &SocketAddr| bind(*address).map_err(|error| GatewayError::Bind { address: *address, error });
-    let listeners = config.listen.iter().map(listen).collect::<Result<_, _>>()?;
+    let (sockets, shared) = match listen::handed_over()? {
+        Some(sockets) => (sockets, true),
+        None => (listen::bind(&config.listen)?, false),
+    };
+    let listeners = sockets.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>();
+    let listeners = listeners.map_err(GatewayError::Accept)?;
     let batches = queue.on_own_link(config.http.batch_timeout);
     let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
-    Ok(Gateway { config, listeners, guard, watch, batches })
+    Ok(Gateway { config, listeners, shared, guard, watch, batches })
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4096)?;
-    TcpListener::from_std(socket.into())
-}
+/// How long a connection that says nothing is kept after the signal to stop. Its sender may be writing at this very
+/// moment: it gets an answer and is told that it was the last one.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// The addresses that were bound, in the order of the configuration; real ports where 0 was asked for.
@@ -82,17 +99,19 @@ impl Gateway {
         self.watch.health.clone()
     }
 
-    /// Serves until `shutdown`, then finishes what is under way, for as long as the configuration says.
+    /// Serves until `shutdown`. Then it accepts no more connections, answers what is under way and what still comes
+    /// over the open ones, which is the last on each, and ends within the time that the configuration gives.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, guard, watch, batches } = self;
+        let Self { config, listeners, shared, guard, watch, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
-        let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone()));
-        let gauge = tokio::spawn(export_in_flight(writer.clone(), shutdown.clone()));
+        let ended = Shutdown::new();
+        let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone()));
+        let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
-        let cut = Shutdown::new();
+        let (closing, cut) = (Shutdown::new(), Shutdown::new());
         let slots = Arc::new(Semaphore::new(config.http.connections));
         let accepting: Vec<JoinHandle<()>> = listeners
             .into_iter()
@@ -101,29 +120,44 @@ impl Gateway {
                     ingest: ingest.clone(),
                     http: config.http.clone(),
                     connections: connections.clone(),
-                    cut: cut.clone(),
                     slots: slots.clone(),
                     shutdown: shutdown.clone(),
+                    closing: closing.clone(),
+                    cut: cut.clone(),
                 };
-                tokio::spawn(server.accept(listener))
+                tokio::spawn(server.accept(listener, shared))
             })
             .collect();
         shutdown.cancelled().await;
-        for task in accepting.into_iter().chain([guarding, gauge]) {
+        for task in accepting {
             log_panic(task.await);
         }
         drop(ingest);
-        connections.close();
-        if tokio::time::timeout(config.drain, connections.wait()).await.is_err() {
-            tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
-            cut.cancel();
-            connections.wait().await;
+        drain(&connections, config.drain, &closing, &cut).await;
+        ended.cancel();
+        for task in [guarding, gauge] {
+            log_panic(task.await);
         }
         // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.
         if let Ok(ended) = tokio::time::timeout(config.http.batch_timeout, writing).await {
             log_panic(ended);
         }
         tracing::info!("the gateway has stopped");
+    }
+}
+
+/// Waits until all connections have ended: idle ones are closed after a moment, all of them after `limit`.
+async fn drain(connections: &TaskTracker, limit: Duration, closing: &Shutdown, cut: &Shutdown) {
+    connections.close();
+    let deadline = Instant::now() + limit;
+    if timeout(LINGER.min(limit / 2), connections.wait()).await.is_ok() {
+        return;
+    }
+    closing.cancel();
+    if timeout_at(deadline, connections.wait()).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
+        cut.cancel();
+        connections.wait().await;
     }
 }
 
@@ -148,22 +182,45 @@ struct Server {
     http: HttpConfig,
     connections: TaskTracker,
     slots: Arc<Semaphore>,
+    /// No more connections; the next answer on each is its last.
     shutdown: Shutdown,
+    /// Ends connections that are idle.
+    closing: Shutdown,
     /// Ends connections whatever they are doing.
     cut: Shutdown,
 }
 
 impl Server {
-    async fn accept(self, listener: TcpListener) {
+    /// Accepts until shutdown. What then waits in a queue that nobody shares with us is accepted too: it would be reset.
+    async fn accept(self, listener: TcpListener, shared: bool) {
+        self.accept_until_shutdown(&listener).await;
+        if !shared && let Err(error) = self.accept_waiting(listener) {
+            tracing::warn!(%error, "connections that waited may have been lost");
+        }
+    }
+
+    fn accept_waiting(&self, listener: TcpListener) -> io::Result<()> {
+        // Only the system knows what waits there: the runtime may not have heard of it yet.
+        let listener = listener.into_std()?;
+        while let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            let (stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            stream.set_nonblocking(true)?;
+            self.start(TcpStream::from_std(stream)?, peer, slot);
+        }
+        Ok(())
+    }
+
+    async fn accept_until_shutdown(&self, listener: &TcpListener) {
         loop {
             let slot = self.shutdown.run_until_cancelled(self.slots.clone().acquire_owned());
             let Some(Ok(slot)) = slot.await else { return };
             match self.shutdown.run_until_cancelled(listener.accept()).await {
                 None => return,
-                Some(Ok((stream, peer))) => {
-                    let served = self.clone().serve(stream, peer, slot);
-                    self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
-                }
+                Some(Ok((stream, peer))) => self.start(stream, peer, slot),
                 Some(Err(error)) => {
                     // Out of file descriptors, most likely: give connections a moment to end.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -173,10 +230,15 @@ impl Server {
         }
     }
 
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        let served = self.clone().serve(stream, peer, slot);
+        self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
+    }
+
     async fn serve(self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         drop(stream.set_nodelay(true));
-        let hello = tokio::time::timeout(self.http.header_timeout, speaks_http2(&stream));
-        let Some(Ok(Ok(http2))) = self.shutdown.run_until_cancelled(hello).await else { return };
+        let hello = timeout(self.http.header_timeout, speaks_http2(&stream));
+        let Some(Ok(Ok(http2))) = self.closing.run_until_cancelled(hello).await else { return };
         let ended = if http2 { self.serve_http2(stream, peer).await } else { self.serve_http1(stream, peer).await };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection");
@@ -186,7 +248,13 @@ impl Server {
 
     async fn serve_http1(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
         let (ingest, address) = (&*self.ingest, peer.ip());
-        let service = service_fn(async |request| Ok::<_, Infallible>(ingest.answer(address, request).await));
+        let service = service_fn(async |request| {
+            let mut answer = ingest.answer(address, request).await;
+            if self.shutdown.is_cancelled() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.http.header_timeout)
@@ -196,11 +264,12 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         connection.await
     }
 
+    /// HTTP/2 can say that no more is wanted and still serve what was sent before the other side heard it.
     async fn serve_http2(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
         let ingest = self.ingest.clone();
         let service = service_fn(move |request| {
