@@ -12,6 +12,7 @@ mod ledger;
 mod letters;
 mod message;
 mod migrate;
+mod restart;
 mod send;
 mod status;
 mod supervisord;

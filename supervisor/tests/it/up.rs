@@ -16,18 +16,26 @@ use crate::support::{Ended, PATIENCE, WEIR, clean};
 const SAMPLE: &str = r#"{"external_message_id":"1a2b3c4d5e6f7890abcdef1234567890", "external_client_id":"fedcba0987654321abcdef1234567890","client_phone":"+79194961182","message_text":"Привет!","send_at":1640995200}"#;
 
 /// A `weir up` of one test.
-struct Up {
+pub(crate) struct Up {
     child: Child,
-    port: u16,
-    ops: u16,
+    pub(crate) port: u16,
+    pub(crate) ops: u16,
 }
 
 impl Up {
-    async fn start(data: &Scratch, args: &[&str]) -> Self {
+    pub(crate) async fn start(data: &Scratch, args: &[&str]) -> Self {
+        let up = Self::start_with(data, &[&["--workers", "2"], args].concat(), &[]);
+        accepts(up.port).await;
+        up
+    }
+
+    /// Starts it with more in its environment, and does not wait.
+    pub(crate) fn start_with(data: &Scratch, args: &[&str], env: &[(&str, &str)]) -> Self {
         let (port, ops) = (free_port().expect("a port"), free_port().expect("a port"));
-        let mut command = weir(data, &["up", "--workers", "2"]);
+        let mut command = weir(data, &["up"]);
         command
             .args(args)
+            .envs(env.iter().copied())
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}"))
             .env("WEIR_OPS_LISTEN", format!("127.0.0.1:{ops}"));
         command.env("WEIR_WORKER_LEASE", "2s");
@@ -36,7 +44,6 @@ impl Up {
         // The table is there once everything is ready; reading to the end keeps the pipe from filling.
         let out = child.stdout.take().expect("a pipe");
         std::thread::spawn(move || BufReader::new(out).lines().count());
-        accepts(port).await;
         Self { child, port, ops }
     }
 
@@ -48,13 +55,13 @@ impl Up {
         all.filter_map(Value::as_u64).collect()
     }
 
-    fn signal(&self, signal: weir_stack::Signal) {
+    pub(crate) fn signal(&self, signal: weir_stack::Signal) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
     /// Ends it in good order.
-    async fn stop(self, data: &Scratch) {
+    pub(crate) async fn stop(self, data: &Scratch) {
         let pids = Self::pids(data);
         self.signal(weir_stack::Signal::INT);
         assert!(self.ended().await.success());
@@ -66,18 +73,23 @@ impl Up {
     }
 }
 
-fn weir(data: &Scratch, args: &[&str]) -> Command {
+pub(crate) fn weir(data: &Scratch, args: &[&str]) -> Command {
     let mut command = Command::new(WEIR);
     clean(command.args(args)).env("WEIR_DATA", data.path().join("weir")).current_dir(data.path());
     command
 }
 
-async fn run(data: &Scratch, args: &[&str]) -> Ended {
+pub(crate) async fn run(data: &Scratch, args: &[&str]) -> Ended {
     Ended::of(weir(data, args)).await
 }
 
-fn stack(data: &Scratch) -> Value {
+pub(crate) fn stack(data: &Scratch) -> Value {
     serde_json::from_slice(&fs::read(data.path().join("weir/stack.json")).expect("stack.json")).expect("JSON")
+}
+
+pub(crate) fn kill(pid: u64) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+    rustix::process::kill_process(pid, weir_stack::Signal::KILL).expect("a signal");
 }
 
 async fn all_gone(pids: &[u64]) {
@@ -87,7 +99,7 @@ async fn all_gone(pids: &[u64]) {
     .await;
 }
 
-async fn number(data: &Scratch, sql: &str) -> i64 {
+pub(crate) async fn number(data: &Scratch, sql: &str) -> i64 {
     let url = stack(data)["database"]["url"].as_str().expect("a URL").to_owned();
     testing::number(&url, sql).await.unwrap_or(-1)
 }
@@ -146,10 +158,7 @@ async fn what_dies_is_started_again() {
     let data = scratch();
     let up = Up::start(&data, &[]).await;
     let before = Up::pids(&data);
-    for pid in &before {
-        let pid = rustix::process::Pid::from_raw(*pid as i32).expect("a pid");
-        rustix::process::kill_process(pid, weir_stack::Signal::KILL).expect("a signal");
-    }
+    before.iter().for_each(|pid| kill(*pid));
     eventually("all have new processes", PATIENCE, async || {
         let now = Up::pids(&data);
         now.len() == before.len() && !now.iter().any(|pid| before.contains(pid))
