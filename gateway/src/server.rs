@@ -106,7 +106,7 @@ impl Gateway {
         let enqueuer = Enqueuer::new(batches, config.bounds);
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
-        let ended = Shutdown::new();
+        let (ended, looked) = (Shutdown::new(), watch.health.clone());
         let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone()));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
@@ -124,6 +124,7 @@ impl Gateway {
                     shutdown: shutdown.clone(),
                     closing: closing.clone(),
                     cut: cut.clone(),
+                    looked: looked.clone(),
                 };
                 tokio::spawn(server.accept(listener, shared))
             })
@@ -188,11 +189,15 @@ struct Server {
     closing: Shutdown,
     /// Ends connections whatever they are doing.
     cut: Shutdown,
+    /// Changes when Redis was looked at.
+    looked: watch::Receiver<Health>,
 }
 
 impl Server {
     /// Accepts until shutdown. What then waits in a queue that nobody shares with us is accepted too: it would be reset.
-    async fn accept(self, listener: TcpListener, shared: bool) {
+    async fn accept(mut self, listener: TcpListener, shared: bool) {
+        // Before, all it could say is 503, where another gateway that shares the socket can do better.
+        self.shutdown.run_until_cancelled(self.looked.changed()).await;
         self.accept_until_shutdown(&listener).await;
         if !shared && let Err(error) = self.accept_waiting(listener) {
             tracing::warn!(%error, "connections that waited may have been lost");
