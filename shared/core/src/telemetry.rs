@@ -136,3 +136,32 @@ pub fn render(handle: &PrometheusHandle) -> String {
     metrics::counter!(DROPPED_LINES).absolute(log::dropped());
     handle.render()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What tells the child that it is one.
+    const CHILD: &str = "WEIR_TEST_PANICS";
+
+    #[test]
+    fn a_panic_and_the_lines_before_it_come_out_whatever_ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            LogConfig { format: LogFormat::Json, filter: "info".into() }.start();
+            (0..100).for_each(|number| tracing::info!(number, "a line"));
+            assert!(std::thread::spawn(|| panic!("the last word")).join().is_err());
+            std::process::exit(7);
+        }
+        let name = "telemetry::tests::a_panic_and_the_lines_before_it_come_out_whatever_ends_the_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(7), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.iter().filter(|line| line.contains("a line")).count(), 100);
+        let last = lines.last().unwrap();
+        assert!(last.contains("panicked: the last word") && last.contains("telemetry.rs"), "{last}");
+    }
+}

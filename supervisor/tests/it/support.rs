@@ -96,7 +96,8 @@ impl Stack {
         Ended::of(self.weir(args)).await
     }
 
-    fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// Gives a command our environment and folder, and nothing else.
+    pub(crate) fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         clean(command).envs(&self.env).current_dir(self.data())
     }
 
@@ -200,8 +201,13 @@ impl Stack {
     }
 
     fn start(&self, role: &str, more: &[(&str, &str)]) -> Process {
-        let mut command = tied_command(WEIR.as_ref(), "KILL").expect("setpriv");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
+        self.start_logging_to(log, role, more)
+    }
+
+    /// Starts a role whose log goes there, and does not wait.
+    pub(crate) fn start_logging_to(&self, log: fs::File, role: &str, more: &[(&str, &str)]) -> Process {
+        let mut command = tied_command(WEIR.as_ref(), "KILL").expect("setpriv");
         command.arg(role).stdout(log.try_clone().expect("a log")).stderr(log);
         self.surround(&mut command).envs(more.iter().copied());
         Process::spawn(command).expect("a process")

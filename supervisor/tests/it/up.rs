@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use weir_stack::free_port;
 use weir_stack::testing::{Scratch, eventually, scratch};
+use weir_stack::{Process, free_port, tied_command};
 use weir_store::testing;
 
 use crate::http::{accepts, request};
@@ -17,7 +17,7 @@ const SAMPLE: &str = r#"{"external_message_id":"1a2b3c4d5e6f7890abcdef1234567890
 
 /// A `weir up` of one test.
 pub(crate) struct Up {
-    child: Child,
+    process: Process,
     pub(crate) port: u16,
     pub(crate) ops: u16,
 }
@@ -32,19 +32,21 @@ impl Up {
     /// Starts it with more in its environment, and does not wait.
     pub(crate) fn start_with(data: &Scratch, args: &[&str], env: &[(&str, &str)]) -> Self {
         let (port, ops) = (free_port().expect("a port"), free_port().expect("a port"));
-        let mut command = weir(data, &["up"]);
-        command
+        // Tied to us: a test that failed leaves nothing behind.
+        let mut command = tied_command(WEIR.as_ref(), "TERM").expect("setpriv");
+        surround(data, &mut command)
+            .arg("up")
             .args(args)
             .envs(env.iter().copied())
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}"))
             .env("WEIR_OPS_LISTEN", format!("127.0.0.1:{ops}"));
         command.env("WEIR_WORKER_LEASE", "2s");
         let log = fs::File::create(data.path().join("up.log")).expect("a log");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("weir starts");
         // The table is there once everything is ready; reading to the end keeps the pipe from filling.
-        let out = child.stdout.take().expect("a pipe");
+        let (out, pipe) = std::io::pipe().expect("a pipe");
         std::thread::spawn(move || BufReader::new(out).lines().count());
-        Self { child, port, ops }
+        command.stdin(Stdio::null()).stdout(pipe).stderr(log);
+        Self { process: Process::spawn(command).expect("weir starts"), port, ops }
     }
 
     /// Process ids of everything that `stack.json` names.
@@ -56,8 +58,7 @@ impl Up {
     }
 
     pub(crate) fn signal(&self, signal: weir_stack::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
-        rustix::process::kill_process(pid, signal).expect("a signal");
+        self.process.signal(signal);
     }
 
     /// Ends it in good order.
@@ -68,15 +69,19 @@ impl Up {
         all_gone(&pids).await;
     }
 
-    async fn ended(mut self) -> std::process::ExitStatus {
-        tokio::task::spawn_blocking(move || self.child.wait().expect("an end")).await.expect("no panic")
+    async fn ended(self) -> std::process::ExitStatus {
+        self.process.wait().await
     }
 }
 
-pub(crate) fn weir(data: &Scratch, args: &[&str]) -> Command {
+fn weir(data: &Scratch, args: &[&str]) -> Command {
     let mut command = Command::new(WEIR);
-    clean(command.args(args)).env("WEIR_DATA", data.path().join("weir")).current_dir(data.path());
+    surround(data, command.args(args));
     command
+}
+
+fn surround<'a>(data: &Scratch, command: &'a mut Command) -> &'a mut Command {
+    clean(command).env("WEIR_DATA", data.path().join("weir")).current_dir(data.path())
 }
 
 pub(crate) async fn run(data: &Scratch, args: &[&str]) -> Ended {
@@ -88,8 +93,12 @@ pub(crate) fn stack(data: &Scratch) -> Value {
 }
 
 pub(crate) fn kill(pid: u64) {
+    signal(pid, weir_stack::Signal::KILL);
+}
+
+pub(crate) fn signal(pid: u64, signal: weir_stack::Signal) {
     let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    rustix::process::kill_process(pid, weir_stack::Signal::KILL).expect("a signal");
+    rustix::process::kill_process(pid, signal).expect("a signal");
 }
 
 async fn all_gone(pids: &[u64]) {
