@@ -150,7 +150,7 @@ mod tests {
     fn a_panic_and_the_lines_before_it_come_out_whatever_ends_the_process() {
         if std::env::var_os(CHILD).is_some() {
             LogConfig { format: LogFormat::Json, filter: "info".into() }.start();
-            (0..100).for_each(|number| tracing::info!(number, "a line"));
+            (0..1000).for_each(|number| tracing::info!(number, "a line"));
             assert!(std::thread::spawn(|| panic!("the last word")).join().is_err());
             std::process::exit(7);
         }
@@ -160,7 +160,7 @@ mod tests {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(7), "{text}");
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.iter().filter(|line| line.contains("a line")).count(), 100);
+        assert_eq!(lines.iter().filter(|line| line.contains("a line")).count(), 1000);
         let last = lines.last().unwrap();
         assert!(last.contains("panicked: the last word") && last.contains("telemetry.rs"), "{last}");
     }
