@@ -13,7 +13,9 @@ use weir_core::queue::server::Durability;
 /// Everything the gateway can be told.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Addresses to listen on. Default 127.0.0.1:8095.
+    /// Its name in metrics; several gateways of a host need different ones. Default `gateway`.
+    pub name: String,
+    /// Addresses to listen on, unless sockets are handed over. Default 127.0.0.1:8095.
     pub listen: Vec<SocketAddr>,
     /// What a 2xx promises. Default `disk`.
     pub durability: Durability,
@@ -183,6 +185,7 @@ impl GatewayConfig {
             reader.mistake("gateway.listen: names no address");
         }
         Self {
+            name: reader.get("gateway.name", &[], "gateway".to_owned()),
             listen,
             durability,
             replicas,

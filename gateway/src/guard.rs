@@ -41,6 +41,8 @@ pub(crate) struct Guard {
     verdict: watch::Sender<Verdict>,
     open: Arc<AtomicBool>,
     health: watch::Sender<Health>,
+    /// The signal to stop has come: not ready any more, though what still comes is accepted.
+    stopping: bool,
 }
 
 /// What others can see of the guard.
@@ -63,26 +65,28 @@ impl Guard {
         let (seen, backlog) = (ServerState::default(), DrainRate::default());
         let open = Arc::new(AtomicBool::new(false));
         let watch = Watch { verdict: verdicts, open: open.clone(), health: healths, trouble: Arc::default() };
-        (Self { queue, batches, sweeper, config, seen, backlog, verdict, open, health }, watch)
+        let stopping = false;
+        (Self { queue, batches, sweeper, config, seen, backlog, verdict, open, health, stopping }, watch)
     }
 
-    /// Checks until shutdown: at the configured interval, more often while nothing can be accepted, and at once when
-    /// a batch failed.
-    pub(crate) async fn run(mut self, trouble: Arc<Notify>, shutdown: Shutdown) {
+    /// Checks until `ended`: at the configured interval, more often while nothing can be accepted, and at once when a
+    /// batch failed. From `shutdown` on it only says to others that nothing new should come here.
+    pub(crate) async fn run(mut self, trouble: Arc<Notify>, shutdown: Shutdown, ended: Shutdown) {
         // Always there, even before Redis was reached.
         gauge!("weir_backlog").set(0.0);
-        loop {
-            self.check().await;
+        while ended.run_until_cancelled(self.check()).await.is_some() {
             let healthy = self.verdict.borrow().refuse.is_none();
             let pause = if healthy { self.config.check_every } else { IMPATIENT };
             tokio::select! {
                 () = tokio::time::sleep(pause) => (),
                 () = trouble.notified() => (),
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled(), if !self.stopping => {
+                    self.stopping = true;
+                    self.health.send_replace(Health::waiting("stopping"));
+                }
+                () = ended.cancelled() => break,
             }
         }
-        self.decide(Verdict { refuse: Some(Unavailable::Stopping), retry_after: 1 });
-        self.health.send_replace(Health::waiting("stopping"));
     }
 
     /// One look at everything.
@@ -98,6 +102,7 @@ impl Guard {
                 (verdict, Health::waiting(error.to_string()))
             }
         };
+        let health = if self.stopping { Health::waiting("stopping") } else { health };
         if health.ready != self.health.borrow().ready || health.reasons != self.health.borrow().reasons {
             tracing::info!(ready = health.ready, reasons = ?health.reasons, "readiness");
         }

@@ -1,7 +1,8 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
-//! `server` accepts connections, as many as `peers` admits of an address, with the deadlines of `deadline` and, over
-//! HTTP/2, of `streams` and `flood`; `ingest` shows a request's whole way in two functions: `address`,
+//! `listen` has the sockets and `server` accepts connections, as many as `peers` admits of an address, with the
+//! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `ingest` shows a request's whole way in two
+//! functions: `address`,
 //! `source` and `verify` say who sends, `decode` makes a message of the body or names every fault, `limit` says
 //! when it is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and
 //! `rejection` make the answer. `guard` watches Redis beside it all and decides whether the gateway may accept.
@@ -9,6 +10,7 @@
 //! The gateway never opens PostgreSQL.
 
 pub mod config;
+pub mod listen;
 pub mod server;
 
 mod peers;

@@ -48,8 +48,6 @@ pub(crate) enum Unavailable {
     Memory,
     /// Too many messages between decode and answer.
     InFlight,
-    /// The gateway is going down.
-    Stopping,
 }
 
 impl Unavailable {
@@ -61,7 +59,6 @@ impl Unavailable {
             Self::Backlog => "backlog",
             Self::Memory => "memory",
             Self::InFlight => "in_flight",
-            Self::Stopping => "stopping",
         }
     }
 
@@ -73,7 +70,6 @@ impl Unavailable {
             Self::Backlog => "the backlog is full; nothing was accepted, send it again later",
             Self::Memory => "the queue's memory is full; nothing was accepted, send it again later",
             Self::InFlight => "too many messages at once; nothing was accepted, send it again",
-            Self::Stopping => "the gateway is stopping; nothing was accepted, send it again",
         }
     }
 }

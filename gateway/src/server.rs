@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use weir_core::ops::Health;
 use weir_core::queue::enqueue::Enqueuer;
@@ -26,6 +26,7 @@ use crate::deadline::{Pace, Reading, Timed, dropped};
 use crate::flood::FrameMeter;
 use crate::guard::{Guard, Watch};
 use crate::ingest::{DISCARD_TIME, Ingest};
+use crate::listen;
 use crate::peers::{Peers, Place};
 use crate::streams::Streams;
 use crate::writer::Writer;
@@ -41,6 +42,20 @@ pub enum GatewayError {
         /// What the system says.
         error: io::Error,
     },
+    /// A socket that was handed over is none to accept on.
+    #[error(
+        "socket {number} of those handed over (LISTEN_FDS) cannot be used: {error}; hand over listening TCP sockets, or \
+         unset LISTEN_FDS"
+    )]
+    HandedOver {
+        /// Its place among them, from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// The system does not let us accept on a socket.
+    #[error("the gateway cannot accept on its socket: {0}")]
+    Accept(io::Error),
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -50,32 +65,33 @@ pub enum GatewayError {
 pub struct Gateway {
     config: GatewayConfig,
     listeners: Vec<TcpListener>,
+    /// Somebody else holds the sockets too, and what waits in their queues is not lost when we close them.
+    shared: bool,
     guard: Guard,
     watch: Watch,
     batches: Queue,
 }
 
-/// Binds the addresses. Redis need not be there: the gateway answers 503 until it is. Must be called within a tokio
-/// runtime.
+/// Takes the sockets that were handed to this process, or binds the addresses. Redis need not be there: the gateway
+/// answers 503 until it is. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When an address cannot be bound.
+/// When an address cannot be bound, or what was handed over is no listening socket.
 pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayError> {
-    let listen = |address: &SocketAddr| bind(*address).map_err(|error| GatewayError::Bind { address: *address, error });
-    let listeners = config.listen.iter().map(listen).collect::<Result<_, _>>()?;
+    let (sockets, shared) = match listen::handed_over()? {
+        Some(sockets) => (sockets, true),
+        None => (listen::bind(&config.listen)?, false),
+    };
+    let listeners = sockets.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>();
+    let listeners = listeners.map_err(GatewayError::Accept)?;
     let batches = queue.on_own_link(config.http.batch_timeout);
     let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
-    Ok(Gateway { config, listeners, guard, watch, batches })
+    Ok(Gateway { config, listeners, shared, guard, watch, batches })
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4096)?;
-    TcpListener::from_std(socket.into())
-}
+/// How long a connection that says nothing is kept after the signal to stop. Its sender may be writing at this very
+/// moment: it gets an answer and is told that it was the last one.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// The addresses that were bound, in the order of the configuration; real ports where 0 was asked for.
@@ -88,17 +104,19 @@ impl Gateway {
         self.watch.health.clone()
     }
 
-    /// Serves until `shutdown`, then finishes what is under way, for as long as the configuration says.
+    /// Serves until `shutdown`. Then it accepts no more connections, answers what is under way and what still comes
+    /// over the open ones, which is the last on each, and ends within the time that the configuration gives.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, guard, watch, batches } = self;
+        let Self { config, listeners, shared, guard, watch, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
-        let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone()));
-        let gauge = tokio::spawn(export_in_flight(writer.clone(), shutdown.clone()));
+        let (ended, looked) = (Shutdown::new(), watch.health.clone());
+        let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone()));
+        let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
-        let cut = Shutdown::new();
+        let (closing, cut) = (Shutdown::new(), Shutdown::new());
         let slots = Arc::new(Semaphore::new(config.http.connections));
         let peers = Peers::new(config.http.connections_per_address, config.trusted_proxies.clone());
         let accepting: Vec<JoinHandle<()>> = listeners
@@ -108,30 +126,46 @@ impl Gateway {
                     ingest: ingest.clone(),
                     http: config.http.clone(),
                     connections: connections.clone(),
-                    cut: cut.clone(),
                     slots: slots.clone(),
                     peers: peers.clone(),
                     shutdown: shutdown.clone(),
+                    closing: closing.clone(),
+                    cut: cut.clone(),
+                    looked: looked.clone(),
                 };
-                tokio::spawn(server.accept(listener))
+                tokio::spawn(server.accept(listener, shared))
             })
             .collect();
         shutdown.cancelled().await;
-        for task in accepting.into_iter().chain([guarding, gauge]) {
+        for task in accepting {
             log_panic(task.await);
         }
         drop(ingest);
-        connections.close();
-        if tokio::time::timeout(config.drain, connections.wait()).await.is_err() {
-            tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
-            cut.cancel();
-            connections.wait().await;
+        drain(&connections, config.drain, &closing, &cut).await;
+        ended.cancel();
+        for task in [guarding, gauge] {
+            log_panic(task.await);
         }
         // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.
-        if let Ok(ended) = tokio::time::timeout(config.http.batch_timeout, writing).await {
+        if let Ok(ended) = timeout(config.http.batch_timeout, writing).await {
             log_panic(ended);
         }
         tracing::info!("the gateway has stopped");
+    }
+}
+
+/// Waits until all connections have ended: idle ones are closed after a moment, all of them after `limit`.
+async fn drain(connections: &TaskTracker, limit: Duration, closing: &Shutdown, cut: &Shutdown) {
+    connections.close();
+    let deadline = Instant::now() + limit;
+    if timeout(LINGER.min(limit / 2), connections.wait()).await.is_ok() {
+        return;
+    }
+    closing.cancel();
+    if timeout_at(deadline, connections.wait()).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
+        cut.cancel();
+        connections.wait().await;
     }
 }
 
@@ -162,27 +196,50 @@ struct Server {
     connections: TaskTracker,
     slots: Arc<Semaphore>,
     peers: Arc<Peers>,
+    /// No more connections; the next answer on each is its last.
     shutdown: Shutdown,
+    /// Ends connections that are idle.
+    closing: Shutdown,
     /// Ends connections whatever they are doing.
     cut: Shutdown,
+    /// Changes when Redis was looked at.
+    looked: watch::Receiver<Health>,
 }
 
 impl Server {
-    async fn accept(self, listener: TcpListener) {
+    /// Accepts until shutdown. What then waits in a queue that nobody shares with us is accepted too: it would be reset.
+    async fn accept(mut self, listener: TcpListener, shared: bool) {
+        // Before, all it could say is 503, where another gateway that shares the socket can do better.
+        self.shutdown.run_until_cancelled(self.looked.changed()).await;
+        self.accept_until_shutdown(&listener).await;
+        if !shared && let Err(error) = self.accept_waiting(listener) {
+            tracing::warn!(%error, "connections that waited may have been lost");
+        }
+    }
+
+    fn accept_waiting(&self, listener: TcpListener) -> io::Result<()> {
+        // Only the system knows what waits there: the runtime may not have heard of it yet.
+        let listener = listener.into_std()?;
+        while let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            let (stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            stream.set_nonblocking(true)?;
+            self.start(TcpStream::from_std(stream)?, peer, slot);
+        }
+        Ok(())
+    }
+
+    async fn accept_until_shutdown(&self, listener: &TcpListener) {
         let mut failures = Failures::default();
         loop {
             let slot = self.shutdown.run_until_cancelled(self.slots.clone().acquire_owned());
             let Some(Ok(slot)) = slot.await else { return };
             match self.shutdown.run_until_cancelled(listener.accept()).await {
                 None => return,
-                Some(Ok((stream, peer))) => {
-                    let Some(place) = self.peers.admit(peer.ip()) else {
-                        dropped("address");
-                        continue;
-                    };
-                    let served = self.clone().serve(stream, peer, (slot, place));
-                    self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
-                }
+                Some(Ok((stream, peer))) => self.start(stream, peer, slot),
                 Some(Err(error)) => {
                     failures.note(&error);
                     // Out of file descriptors, most likely: give connections a moment to end.
@@ -190,6 +247,16 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Serves a connection, unless its address has all that it may have.
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        let Some(place) = self.peers.admit(peer.ip()) else {
+            dropped("address");
+            return;
+        };
+        let served = self.clone().serve(stream, peer, (slot, place));
+        self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
     }
 
     async fn serve(self, stream: TcpStream, peer: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
@@ -202,8 +269,8 @@ impl Server {
 
     async fn serve_plain(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
         let by = Instant::now() + self.http.header_timeout;
-        let hello = tokio::time::timeout_at(by, speaks_http2(&stream));
-        match self.shutdown.run_until_cancelled(hello).await {
+        let hello = timeout_at(by, speaks_http2(&stream));
+        match self.closing.run_until_cancelled(hello).await {
             Some(Ok(Ok(true))) => self.serve_http2(stream, peer, by).await,
             Some(Ok(Ok(false))) => self.serve_http1(stream, peer, by).await,
             Some(Err(_)) => {
@@ -217,12 +284,15 @@ impl Server {
     /// Serves a connection whose first head has to be there at `by`.
     async fn serve_http1(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> hyper::Result<()> {
         let pace = Pace::new(&self.http, by);
-        let stream = Timed::new(stream, Reading::Paced(pace.clone()), &self.http, self.shutdown.clone());
+        let stream = Timed::new(stream, Reading::Paced(pace.clone()), &self.http, self.closing.clone());
         let (ingest, address) = (&*self.ingest, peer.ip());
         let service = service_fn(async |request| {
             pace.busy();
-            let answer = ingest.answer(address, request).await;
+            let mut answer = ingest.answer(address, request).await;
             pace.idle();
+            if self.shutdown.is_cancelled() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer)
         });
         // Its timer would count idle time as time for the headers; `Timed` has the deadlines.
@@ -238,14 +308,15 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         connection.await
     }
 
-    /// Serves a connection whose first request has to be there at `by`.
+    /// Serves a connection whose first request has to be there at `by`. HTTP/2 can say that no more is wanted and still
+    /// serve what was sent before the other side heard it.
     async fn serve_http2(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> hyper::Result<()> {
-        let stream = Timed::new(stream, Reading::Metered(FrameMeter::new()), &self.http, self.shutdown.clone());
+        let stream = Timed::new(stream, Reading::Metered(FrameMeter::new()), &self.http, self.closing.clone());
         let ingest = self.ingest.clone();
         let service = service_fn(move |request| {
             let ingest = ingest.clone();
@@ -278,7 +349,7 @@ impl Server {
         connection.as_mut().graceful_shutdown();
         dropped("idle");
         // Who is going to leave says so at once.
-        tokio::time::timeout(self.http.header_timeout, connection).await.unwrap_or(Ok(()))
+        timeout(self.http.header_timeout, connection).await.unwrap_or(Ok(()))
     }
 
     /// What all the parts of a request may take together.

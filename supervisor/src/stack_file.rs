@@ -25,7 +25,7 @@ pub(crate) struct StackFile {
     pub(crate) redis: Server,
     /// PostgreSQL.
     pub(crate) database: Server,
-    /// Gateway and workers.
+    /// Gateways and workers.
     pub(crate) processes: Vec<Role>,
 }
 
@@ -41,17 +41,17 @@ pub(crate) struct Server {
 /// A process of the fleet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Role {
-    /// `gateway`, or a worker's name.
+    /// Its place, `gateway` or `worker-1`. While its process is replaced there is `worker-1 next`, then `worker-1 old`.
     pub(crate) name: String,
     /// `gateway` or `worker`.
     pub(crate) role: String,
     /// Process id; `None` while it is not running.
     pub(crate) pid: Option<u32>,
-    /// `running`, `restarting`, `stopping` or `given up`.
+    /// `starting`, `running`, `restarting`, `stopping` or `given up`.
     pub(crate) state: String,
     /// URL of its own ops listener.
     pub(crate) ops: Option<String>,
-    /// Starts after the first one.
+    /// Starts after it ended by itself.
     pub(crate) restarts: u32,
     /// File with its log.
     pub(crate) log: PathBuf,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use weir_stack::testing::{Direction, eventually};
 
-use crate::support::{House, SOON, WEBHOOK, message};
+use crate::support::{House, Raw, SOON, WEBHOOK, head, message};
 
 /// A house in which one message is on its way to Redis and gets no further.
 async fn with_a_message_under_way(flags: &[(&str, &str)], http2: bool) -> (House, tokio::task::JoinHandle<u16>) {
@@ -66,11 +66,41 @@ async fn it_stops_while_all_connections_are_taken() {
     house.gateway.stopped().await;
 }
 
+/// A POST of a message under this id.
+fn post(id: &str) -> String {
+    let body = message(id).to_string();
+    head(&format!("content-length: {}\r\n", body.len())) + &body
+}
+
 #[tokio::test]
-async fn a_request_on_an_open_connection_is_refused_while_stopping() {
-    let (house, post) = with_a_message_under_way(&[], true).await;
+async fn a_request_on_an_open_connection_is_answered_while_stopping_and_is_its_last() {
+    let mut house = House::new().await;
+    let (mut used, mut fresh) = (house.gateway.connect().await, house.gateway.connect().await);
+    used.write(post("before")).await;
+    assert!(!used.read_until("durability").await.contains("connection: close"));
     house.gateway.shutdown.cancel();
     house.gateway.waits_for("stopping").await;
-    house.proxy().stall(false);
-    assert_eq!(post.await.unwrap(), 202);
+    for (raw, id) in [(&mut used, "over the used one"), (&mut fresh, "over the fresh one")] {
+        raw.write(post(&id.replace(' ', "-"))).await;
+        let answer = raw.read_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 202") && answer.contains("connection: close"), "{id}: {answer}");
+    }
+    house.gateway.stopped().await;
+    assert_eq!(house.entries().await.len(), 3);
+}
+
+#[tokio::test]
+async fn connections_that_wait_to_be_accepted_are_served_while_stopping() {
+    let mut house = House::new().await;
+    // Nothing else runs in between: the gateway hears of these connections and of the stop at once.
+    let connect = |_| std::net::TcpStream::connect(house.gateway.address).expect("a place in the queue");
+    let waiting: Vec<_> = (0..8).map(connect).collect();
+    house.gateway.shutdown.cancel();
+    for (number, stream) in waiting.into_iter().enumerate() {
+        stream.set_nonblocking(true).unwrap();
+        let mut raw = Raw(TcpStream::from_std(stream).unwrap());
+        raw.write(post(&number.to_string())).await;
+        assert!(raw.read_to_end().await.starts_with("HTTP/1.1 202"), "connection {number}");
+    }
+    house.gateway.stopped().await;
 }

@@ -15,6 +15,7 @@ pub mod journey;
 pub mod dead_letter;
 
 pub mod config;
+pub mod log;
 pub mod ops;
 pub mod planted;
 pub mod secret;

@@ -1,6 +1,8 @@
 //! Logs and metrics of one process.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
+use std::panic::{self, PanicHookInfo};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,9 +10,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Reader, Setting, from_str};
+use crate::log;
 use crate::shutdown::Shutdown;
 
-/// How a process logs. Logs go to standard error.
+/// How a process logs. Logs go to standard error, and never keep anybody waiting: see [`log`].
 #[derive(Debug, Clone)]
 pub struct LogConfig {
     /// `json`, `pretty`, or `auto`: pretty on a terminal. Default `auto`.
@@ -62,18 +65,33 @@ impl LogConfig {
         Self { format: reader.get("log.format", &[], LogFormat::Auto), filter }
     }
 
-    /// Starts logging. Only the first call in a process has an effect.
+    /// Starts logging, panics among the rest. Only the first call in a process has an effect.
     pub fn start(&self) {
         let filter = EnvFilter::try_new(&self.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log::to_stderr);
         let terminal = std::io::stderr().is_terminal();
         let json = self.format == LogFormat::Json || (self.format == LogFormat::Auto && !terminal);
         let started =
             if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(terminal).try_init() };
         if started.is_err() {
             tracing::debug!("logging was started before");
+            return;
         }
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if tracing::enabled!(tracing::Level::ERROR) { log_panic(panic) } else { usual(panic) }
+        }));
     }
+}
+
+/// The usual hook writes to standard error itself and would wait for it, for ever if nobody reads.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(place, backtrace, "panicked: {message}");
+    log::flush();
 }
 
 /// Upper ends of latency buckets in seconds: 0.25 ms to two minutes.
@@ -108,4 +126,42 @@ pub fn start_metrics(process: &str, shutdown: &Shutdown) -> PrometheusHandle {
         }
     });
     handle
+}
+
+/// Lines of the log that were lost because standard error was stuck or full.
+pub const DROPPED_LINES: &str = "weir_log_lines_dropped_total";
+
+/// The metrics at this moment, in Prometheus' text format.
+pub fn render(handle: &PrometheusHandle) -> String {
+    metrics::counter!(DROPPED_LINES).absolute(log::dropped());
+    handle.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What tells the child that it is one.
+    const CHILD: &str = "WEIR_TEST_PANICS";
+
+    #[test]
+    fn a_panic_and_the_lines_before_it_come_out_whatever_ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            LogConfig { format: LogFormat::Json, filter: "info".into() }.start();
+            (0..1000).for_each(|number| tracing::info!(number, "a line"));
+            assert!(std::thread::spawn(|| panic!("the last word")).join().is_err());
+            std::process::exit(7);
+        }
+        let name = "telemetry::tests::a_panic_and_the_lines_before_it_come_out_whatever_ends_the_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(7), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.iter().filter(|line| line.contains("a line")).count(), 1000);
+        let last = lines.last().unwrap();
+        assert!(last.contains("panicked: the last word") && last.contains("telemetry.rs"), "{last}");
+    }
 }

@@ -91,6 +91,10 @@ pub enum StackError {
     #[error("find a free port on 127.0.0.1: {0}")]
     NoPort(io::Error),
 
+    /// The system refuses to share them.
+    #[error("hand listening sockets over: {0}")]
+    Sockets(io::Error),
+
     /// PostgreSQL does not run as root and there is nobody else to run it as.
     #[error(
         "run PostgreSQL, which refuses to run as root: /etc/passwd has neither `postgres` nor `nobody`; \

@@ -41,7 +41,7 @@ pub use postgres::{PostgresOptions, PostgresServer};
 pub use process::Process;
 pub use redis::{RedisOptions, RedisServer};
 pub use rustix::process::Signal;
-pub use tied::tied_command;
+pub use tied::{tied_command, tied_command_with};
 
 /// What this crate's calls return.
 pub type Result<T, E = StackError> = std::result::Result<T, E>;

@@ -10,7 +10,7 @@ use crate::supervise::role;
 /// Run a gateway: from webhooks to the queue
 ///
 /// Needs Redis, which may come later: it answers 503 until then. Stops on SIGTERM or Ctrl-C once the requests under way
-/// are answered.
+/// are answered. Sockets that systemd or another supervisor hands over (LISTEN_FDS) take the place of gateway.listen.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: WEIR_REDIS_URL=redis://queue:6379/0 weir gateway --set gateway.listen=0.0.0.0:8095")]
 pub(crate) struct Gateway {}
@@ -20,7 +20,7 @@ impl Gateway {
         let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
         let queue = context.queue()?;
         let gateway = weir_gateway::build(context.settings.gateway.clone(), &queue)?;
-        let ops = role::serve_ops(context, "gateway", gateway.health(), &shutdown).await?;
+        let ops = role::serve_ops(context, &context.settings.gateway.name, gateway.health(), &shutdown).await?;
         tracing::info!(addresses = ?gateway.addresses(), durability = %context.settings.gateway.durability, "listening");
         gateway.run(shutdown).await;
         ops.ended().await;

@@ -1,6 +1,7 @@
 //! `weir up`.
 
 use std::fs::{self, File};
+use std::net::TcpListener as StdListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,35 +11,40 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use weir_core::log::say;
 use weir_core::ops::{Health, Ops};
 use weir_core::queue::Queue;
 use weir_core::secret::SecretUrl;
-use weir_core::shutdown::{self, Shutdown};
+use weir_core::shutdown::{self, Hangup, Shutdown};
+use weir_gateway::listen;
 use weir_store::Store;
 
 use crate::Ending;
 use crate::cli::consent::{self, Preview};
 use crate::context::{Context, store_options};
-use crate::output::{escape, line, now_ms, remark};
+use crate::output::{escape, line, now_ms};
 use crate::stack_file::{Server, StackFile};
 use crate::supervise::board::Board;
 use crate::supervise::fleet::{Fleet, Range};
-use crate::supervise::process::{Kind, Supervised};
+use crate::supervise::process::Common;
 use crate::supervise::servers::Servers;
-use crate::supervise::{live, scrape};
+use crate::supervise::{live, logs, scrape};
 
 /// Start everything on this machine: servers, gateway and workers
 ///
 /// Needs no configuration: Redis and PostgreSQL run as private child processes with their data in the data folder,
 /// unless WEIR_REDIS_URL or WEIR_DATABASE_URL name servers that exist. Ctrl-C stops everything in reverse order; the
-/// data stays.
+/// data stays. SIGHUP restarts gateways and workers as `weir fleet restart` does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  weir up\n  weir up --workers 1..4\n  weir up --fresh --yes --data /tmp/weir")]
 pub(crate) struct Up {
     /// Workers: a number, or MIN..MAX to follow the backlog
     #[arg(long, value_name = "N|MIN..MAX", default_value = "1..2")]
     workers: Range,
+    /// Gateways; they share the addresses of gateway.listen
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    gateways: u8,
     /// Delete the data of the private servers first
     #[arg(long)]
     fresh: bool,
@@ -56,10 +62,12 @@ impl Up {
         let _lock = lock(&context.data)?;
         let doomed = if self.fresh { self.doomed(&context.data)? } else { Vec::new() };
         let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
+        // Early, so that an address that is taken is heard of before servers are started.
+        let sockets = take_sockets(context)?;
         for folder in &doomed {
             weir_stack::erase(folder).await?;
         }
-        fs::create_dir_all(context.data.join("log")).context("the folder for logs cannot be made")?;
+        fs::create_dir_all(log_folder(context)).context("the folder for logs cannot be made")?;
         let steps = Steps::new();
         let mut servers = Servers::new();
         steps.next("starting Redis");
@@ -69,19 +77,25 @@ impl Up {
         steps.next("bringing the schema up to date");
         migrate(context, &database).await?;
         let queue = Queue::new(&SecretUrl::new(redis.url.clone()), context.settings.redis.partitions)?;
-        let board = Arc::new(Board::new(context.data.clone(), describe(context, redis, database)));
-        let parts = Parts::start(&self, context, servers, &board, &queue).await?;
-        steps.next("starting gateway and workers");
+        let board = Board::new(context.data.clone(), describe(context, &sockets, redis, database));
+        let board = Arc::new(board);
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let common =
+            Common { context: context.clone(), board: board.clone(), queue, program, sockets: Arc::new(sockets) };
+        let parts = Parts::start(&self, &common, servers, hangups(&shutdown)?).await?;
+        steps.next("starting gateways and workers");
         let ready = wait_until_ready(&board, &shutdown).await;
         steps.end();
         if let Some(health) = ready {
             print_table(context, &board, &health);
-            live::run(queue, shutdown.clone()).await;
+            // Beside us: who prints may be stuck, should nobody read.
+            tokio::spawn(live::run(common.queue.clone(), shutdown.clone()));
+            shutdown.cancelled().await;
         }
-        remark("stopping: the gateway first, then the workers once their batches are done, then the servers");
+        say("stopping: the gateways first, then the workers once their batches are done, then the servers");
         parts.stop().await;
         StackFile::remove(&context.data);
-        remark("stopped; the data stays in place");
+        say("stopped; the data stays in place");
         Ok(Ending::Done)
     }
 
@@ -127,12 +141,13 @@ async fn migrate(context: &Context, database: &Server) -> Result<()> {
     Ok(())
 }
 
-fn describe(context: &Context, redis: Server, database: Server) -> StackFile {
+fn describe(context: &Context, sockets: &[StdListener], redis: Server, database: Server) -> StackFile {
+    let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
     StackFile {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_ms: now_ms(),
-        gateway: context.settings.gateway.listen.iter().map(|address| format!("http://{address}")).collect(),
+        gateway: addresses.map(|address| format!("http://{address}")).collect(),
         ops: context.settings.ops.map(|address| format!("http://{address}")),
         redis,
         database,
@@ -140,41 +155,57 @@ fn describe(context: &Context, redis: Server, database: Server) -> StackFile {
     }
 }
 
+/// What all gateways accept on: handed to us, or bound. While one goes and another comes, connections wait in them.
+fn take_sockets(context: &Context) -> Result<Vec<StdListener>> {
+    match listen::handed_over()? {
+        Some(sockets) => Ok(sockets),
+        None => Ok(listen::bind(&context.settings.gateway.listen)?),
+    }
+}
+
+fn log_folder(context: &Context) -> PathBuf {
+    context.data.join("log")
+}
+
+/// Each SIGHUP as a wish to restart; without its terminal everything stops.
+fn hangups(shutdown: &Shutdown) -> Result<mpsc::Receiver<()>> {
+    let mut hangups = shutdown::hangups().context("SIGHUP cannot be handled")?;
+    let (wish, wishes) = mpsc::channel(1);
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        while let Some(hangup) = shutdown.run_until_cancelled(hangups.next()).await {
+            match hangup {
+                Hangup::Wish => drop(wish.try_send(())),
+                Hangup::NoTerminal => shutdown.cancel(),
+            }
+        }
+    });
+    Ok(wishes)
+}
+
 /// Everything that runs, in the order in which it was started.
 struct Parts {
     servers: (Shutdown, tokio::task::JoinHandle<()>),
-    workers: (Shutdown, tokio::task::JoinHandle<()>),
-    gateway: (Shutdown, tokio::task::JoinHandle<bool>),
+    fleet: (Shutdown, tokio::task::JoinHandle<()>),
     ops: (Shutdown, Vec<tokio::task::JoinHandle<()>>),
 }
 
 impl Parts {
-    async fn start(up: &Up, context: &Context, servers: Servers, board: &Arc<Board>, queue: &Queue) -> Result<Self> {
-        let ops = start_ops(context, board).await?;
+    async fn start(up: &Up, common: &Common, servers: Servers, hangups: mpsc::Receiver<()>) -> Result<Self> {
+        let mut ops = start_ops(&common.context, &common.board).await?;
+        ops.1.push(tokio::spawn(logs::run(log_folder(&common.context), ops.0.clone())));
         let stop = Shutdown::new();
-        let servers = (stop.clone(), tokio::spawn(servers.run(board.clone(), stop)));
+        let servers = (stop.clone(), tokio::spawn(servers.run(common.board.clone(), stop)));
         let stop = Shutdown::new();
-        let gateway = Supervised {
-            kind: Kind::Gateway,
-            place: "gateway".into(),
-            context: context.clone(),
-            board: board.clone(),
-            queue: queue.clone(),
-            stop: stop.clone(),
-        };
-        let gateway = (stop, tokio::spawn(gateway.run()));
-        let stop = Shutdown::new();
-        let fleet = Fleet::new(context.clone(), board.clone(), queue.clone(), up.workers);
-        let workers = (stop.clone(), tokio::spawn(fleet.run(stop)));
-        Ok(Self { servers, workers, gateway, ops })
+        let fleet = Fleet::start(common, usize::from(up.gateways), up.workers);
+        let fleet = (stop.clone(), tokio::spawn(fleet.run(stop, hangups)));
+        Ok(Self { servers, fleet, ops })
     }
 
     /// Closes the entrance first, then everything in the order in which messages pass it.
     async fn stop(self) {
-        self.gateway.0.cancel();
-        ended(self.gateway.1.await.map(|_| ()));
-        self.workers.0.cancel();
-        ended(self.workers.1.await);
+        self.fleet.0.cancel();
+        ended(self.fleet.1.await);
         self.servers.0.cancel();
         ended(self.servers.1.await);
         self.ops.0.cancel();
@@ -224,10 +255,9 @@ fn print_table(context: &Context, board: &Board, health: &Health) {
     };
     line("");
     for url in &stack.gateway {
-        let pid = stack.processes.iter().find(|role| role.role == "gateway").and_then(|role| role.pid);
-        show("gateway", url.clone(), pid);
+        show("listening", url.clone(), None);
     }
-    for role in stack.processes.iter().filter(|role| role.role == "worker") {
+    for role in &stack.processes {
         show(&role.name, role.log.display().to_string(), role.pid);
     }
     show("redis", SecretUrl::new(stack.redis.url).to_string(), stack.redis.pid);

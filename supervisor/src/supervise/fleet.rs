@@ -1,19 +1,19 @@
-//! The right number of workers: as many as somebody asked for, or as the backlog asks for.
+//! The gateways, and the right number of workers: as many as somebody asked for, or as the backlog asks for. Restarts
+//! them one after the other when somebody wishes it.
 
 use std::collections::VecDeque;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use redis::Pipeline;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 use weir_core::queue::{Queue, keys};
 use weir_core::shutdown::Shutdown;
 
-use crate::context::Context;
-use crate::supervise::board::Board;
-use crate::supervise::process::{Kind, Supervised, host};
+use crate::supervise::crew::Crew;
+use crate::supervise::process::{Common, Kind, host};
+use crate::supervise::roll::{self, Progress, Roles, Wish};
 
 /// Between how many workers the fleet may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,156 +45,186 @@ enum Wanted {
     Exactly(usize),
 }
 
-/// The workers of this host.
-pub(crate) struct Fleet {
-    context: Context,
-    board: Arc<Board>,
-    queue: Queue,
-    range: Range,
-    workers: Vec<Worker>,
-    /// Numbers that were used for places.
-    last_place: usize,
-    scaler: Scaler,
+impl Wanted {
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            _ => text.parse().ok().filter(|size| *size <= 256).map(Self::Exactly),
+        }
+    }
 }
 
-struct Worker {
-    stop: Shutdown,
-    task: JoinHandle<bool>,
+/// The gateways and workers of this host.
+pub(crate) struct Fleet {
+    queue: Queue,
+    range: Range,
+    gateways: Crew,
+    workers: Crew,
+    scaler: Scaler,
+    wanted: Wanted,
+    /// When somebody said so.
+    scaled: Option<String>,
+    /// The restart that was asked for last.
+    restart: Option<String>,
+    progress: watch::Sender<Progress>,
+}
+
+/// What operators have asked for.
+struct Wishes {
+    wanted: Option<Wanted>,
+    scaled: Option<String>,
+    restart: Option<Wish>,
 }
 
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Fleet {
-    pub(crate) fn new(context: Context, board: Arc<Board>, queue: Queue, range: Range) -> Self {
-        Self { context, board, queue, range, workers: Vec::new(), last_place: 0, scaler: Scaler::default() }
+    /// Starts the gateways, which stay as many, and the smallest number of workers.
+    pub(crate) fn start(common: &Common, gateways: usize, range: Range) -> Self {
+        let mut fleet = Self {
+            queue: common.queue.clone(),
+            range,
+            gateways: Crew::new(Kind::Gateway, common.clone()),
+            workers: Crew::new(Kind::Worker, common.clone()),
+            scaler: Scaler::default(),
+            wanted: if range.min == range.max { Wanted::Exactly(range.min) } else { Wanted::Auto },
+            scaled: None,
+            restart: None,
+            progress: watch::Sender::new(Progress { ended: true, ..Progress::default() }),
+        };
+        fleet.gateways.resize(gateways);
+        fleet.workers.resize(range.min);
+        fleet
     }
 
-    /// Keeps the fleet at its size until `stop`, then drains all workers.
-    pub(crate) async fn run(mut self, stop: Shutdown) {
-        let mut wanted = if self.range.min == self.range.max { Wanted::Exactly(self.range.min) } else { Wanted::Auto };
+    /// Keeps the fleet as it is wanted until `stop`; each of `hangups` asks for a restart of everything. Then drains all:
+    /// the gateways first, as messages come from them.
+    pub(crate) async fn run(mut self, stop: Shutdown, mut hangups: mpsc::Receiver<()>) {
         // What was asked of an earlier supervisor is not asked of this one.
-        self.forget_wish().await;
-        self.resize(self.range.min);
+        stop.run_until_cancelled(self.forget_wishes()).await;
         let mut tick = tokio::time::interval(EVERY);
-        while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            self.queue.link().follow().await;
-            match self.tell_and_ask().await {
-                Ok(Some(wish)) if wish != wanted => {
-                    tracing::info!(?wish, "the fleet is scaled");
-                    self.retire_given_up();
-                    wanted = wish;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(()) = hangups.recv() => self.restart_by_signal(),
+                _ = tick.tick() => {
+                    if stop.run_until_cancelled(self.look()).await.is_none() {
+                        break;
+                    }
                 }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "fleet"),
             }
-            let size = match wanted {
-                Wanted::Exactly(size) => size,
-                Wanted::Auto => self.automatic().await,
-            };
-            self.resize(size);
         }
-        self.resize(0);
-        for worker in self.workers.drain(..) {
-            wait(worker).await;
-        }
+        self.gateways.stop().await;
+        self.workers.stop().await;
         drop(self.queue.command::<i64>(redis::cmd("DEL").arg(keys::fleet(&host()))).await);
     }
 
-    async fn forget_wish(&self) {
-        let forget = self.queue.command::<i64>(redis::cmd("HDEL").arg(keys::fleet(&host())).arg("wanted")).await;
-        if let Err(error) = forget {
+    async fn forget_wishes(&self) {
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(keys::fleet(&host())).arg(&["wanted", "scaled", "restart", "progress"]);
+        if let Err(error) = self.queue.command::<i64>(&forget).await {
             tracing::debug!(%error, "fleet");
         }
     }
 
-    fn running(&self) -> usize {
-        self.workers.iter().filter(|worker| !worker.stop.is_cancelled() && !worker.task.is_finished()).count()
+    /// Follows wishes and the backlog.
+    async fn look(&mut self) {
+        self.queue.link().follow().await;
+        match self.tell_and_ask().await {
+            Ok(wishes) => {
+                self.scale(wishes.wanted, wishes.scaled);
+                self.restart(wishes.restart);
+            }
+            Err(error) => tracing::debug!(%error, "fleet"),
+        }
+        let size = match self.wanted {
+            Wanted::Exactly(size) => size,
+            Wanted::Auto => self.automatic().await,
+        };
+        self.workers.resize(size);
     }
 
-    fn given_up(&self) -> usize {
-        self.workers.iter().filter(|worker| !worker.stop.is_cancelled() && worker.task.is_finished()).count()
+    /// Takes the size that somebody wants. Each time, also when it stays as it was, those that were given up get another
+    /// chance.
+    fn scale(&mut self, wanted: Option<Wanted>, scaled: Option<String>) {
+        let wanted = wanted.unwrap_or(self.wanted);
+        if wanted != self.wanted || scaled != self.scaled {
+            tracing::info!(?wanted, "the fleet is scaled");
+            self.workers.revive();
+            (self.wanted, self.scaled) = (wanted, scaled);
+        }
+    }
+
+    /// Begins a restart that was asked for, unless one goes on: then it waits its turn.
+    fn restart(&mut self, wish: Option<Wish>) {
+        let Some(wish) = wish.filter(|wish| self.restart.as_ref() != Some(&wish.id)) else { return };
+        if self.progress.borrow().ended {
+            self.restart = Some(wish.id.clone());
+            self.roll(wish);
+        }
+    }
+
+    fn restart_by_signal(&mut self) {
+        if self.progress.borrow().ended {
+            self.roll(Wish { id: "signal".into(), roles: Roles { gateways: true, workers: true } });
+        } else {
+            tracing::warn!("SIGHUP: a restart goes on already");
+        }
+    }
+
+    fn roll(&mut self, wish: Wish) {
+        tracing::info!(%wish, "restarting");
+        let mut seats = Vec::new();
+        for (crew, is_meant) in [(&mut self.gateways, wish.roles.gateways), (&mut self.workers, wish.roles.workers)] {
+            if is_meant {
+                crew.revive();
+                seats.extend(crew.seats());
+            }
+        }
+        self.progress.send_modify(|now| now.ended = false);
+        tokio::spawn(roll::roll(wish.id, seats, self.progress.clone()));
     }
 
     /// Tells the operators how things are, and asks what they want.
-    async fn tell_and_ask(&self) -> Result<Option<Wanted>> {
+    async fn tell_and_ask(&self) -> Result<Wishes> {
         let key = keys::fleet(&host());
         let fields = [
             ("min", self.range.min.to_string()),
             ("max", self.range.max.to_string()),
-            ("running", self.running().to_string()),
-            ("given_up", self.given_up().to_string()),
+            ("running", self.workers.running().to_string()),
+            ("gateways", self.gateways.running().to_string()),
+            ("given_up", (self.gateways.given_up() + self.workers.given_up()).to_string()),
             ("supervisor_pid", std::process::id().to_string()),
+            ("progress", serde_json::to_string(&*self.progress.borrow())?),
             ("beat_ms", crate::output::now_ms().to_string()),
         ];
         let mut pipeline = Pipeline::new();
         pipeline.hset_multiple(&key, &fields).ignore();
         pipeline.pexpire(&key, 30_000).ignore();
-        pipeline.hget(&key, "wanted");
-        let replies = self.queue.link().pipeline(&mut pipeline).await?;
-        let Some(Ok(redis::Value::BulkString(text))) = replies.last() else { return Ok(None) };
-        let text = String::from_utf8_lossy(text);
-        if text == "auto" {
-            return Ok(Some(Wanted::Auto));
+        for wish in ["restart", "scaled", "wanted"] {
+            pipeline.hget(&key, wish);
         }
-        Ok(text.parse().ok().filter(|size| *size <= 256).map(Wanted::Exactly))
+        let mut replies = self.queue.link().pipeline(&mut pipeline).await?.into_iter().rev();
+        let mut text = || match replies.next() {
+            Some(Ok(redis::Value::BulkString(text))) => String::from_utf8(text).ok(),
+            _ => None,
+        };
+        Ok(Wishes {
+            wanted: text().and_then(|text| Wanted::read(&text)),
+            scaled: text(),
+            restart: text().and_then(|text| text.parse().ok()),
+        })
     }
 
     /// The size that the backlog asks for. While nothing is known it stays as it is.
     async fn automatic(&mut self) -> usize {
-        let now = self.running().clamp(self.range.min, self.range.max);
+        let now = self.workers.running().clamp(self.range.min, self.range.max);
         match self.queue.balance().await {
             Ok(balance) => {
                 self.scaler.size(now, self.range, balance.backlog(), balance.stored + balance.duplicate, Instant::now())
             }
             Err(_) => now,
         }
-    }
-
-    /// Starts workers, or asks the youngest to drain.
-    fn resize(&mut self, size: usize) {
-        self.workers.retain(|worker| !(worker.stop.is_cancelled() && worker.task.is_finished()));
-        while self.running() + self.given_up() < size {
-            self.start();
-        }
-        let mut excess = (self.running() + self.given_up()).saturating_sub(size);
-        for worker in self.workers.iter().rev().filter(|worker| !worker.stop.is_cancelled()) {
-            if excess == 0 {
-                break;
-            }
-            worker.stop.cancel();
-            excess -= 1;
-        }
-    }
-
-    /// Somebody scaled the fleet: workers that were given up get another chance.
-    fn retire_given_up(&mut self) {
-        for worker in self.workers.iter().filter(|worker| worker.task.is_finished()) {
-            worker.stop.cancel();
-        }
-        let lost: Vec<_> = self.board.read().processes.into_iter().filter(|role| role.state == "given up").collect();
-        for role in lost {
-            self.board.remove(&role.name);
-        }
-    }
-
-    fn start(&mut self) {
-        self.last_place += 1;
-        let stop = Shutdown::new();
-        let supervised = Supervised {
-            kind: Kind::Worker,
-            place: format!("worker-{}", self.last_place),
-            context: self.context.clone(),
-            board: self.board.clone(),
-            queue: self.queue.clone(),
-            stop: stop.clone(),
-        };
-        self.workers.push(Worker { stop, task: tokio::spawn(supervised.run()) });
-    }
-}
-
-async fn wait(worker: Worker) {
-    if let Err(error) = worker.task.await {
-        tracing::error!(%error, "the watch over a worker ended badly");
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) async fn serve_ops(
         format!("the ops listener cannot use {address}; set ops.listen to another address, or ops.enabled to false")
     })?;
     let metrics = Arc::new(move || {
-        let text = handle.render();
+        let text = telemetry::render(&handle);
         Box::pin(async move { text }) as _
     });
     let ops = Ops { health, metrics };

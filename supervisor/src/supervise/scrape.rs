@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use weir_core::ops::Health;
 use weir_core::shutdown::Shutdown;
+use weir_core::telemetry::DROPPED_LINES;
 
 use crate::http::{Connection, Target};
 use crate::supervise::board::Board;
@@ -33,6 +34,8 @@ pub(crate) async fn metrics(board: Arc<Board>) -> String {
             Err(error) => tracing::debug!(process = role.name, error = format!("{error:#}"), "metrics"),
         }
     }
+    let dropped = weir_core::log::dropped();
+    texts.push(format!("# TYPE {DROPPED_LINES} counter\n{DROPPED_LINES}{{process=\"supervisor\"}} {dropped}\n"));
     merge(&texts)
 }
 

@@ -189,4 +189,5 @@ fn help_of_fleet_is_as_it_was() {
     assert_help!("fleet" "list");
     assert_help!("fleet" "scale");
     assert_help!("fleet" "drain");
+    assert_help!("fleet" "restart");
 }

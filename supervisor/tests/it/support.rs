@@ -105,7 +105,8 @@ impl Stack {
         Ended::of(self.weir(args)).await
     }
 
-    fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// Gives a command our environment and folder, and nothing else.
+    pub(crate) fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         clean(command).envs(&self.env).current_dir(self.data())
     }
 
@@ -221,15 +222,28 @@ impl Stack {
     pub(crate) fn start_gateway_with_files(&self, port: u16, files: u32) -> Process {
         let mut command = tied_command("/bin/sh".as_ref(), "KILL").expect("setpriv");
         command.args(["-c", &format!("ulimit -n {files} && exec \"$@\""), "sh", WEIR]);
-        self.start_command(command, "gateway", &[("WEIR_GATEWAY_LISTEN", &format!("127.0.0.1:{port}"))])
+        self.start_command(
+            command,
+            self.role_log(),
+            "gateway",
+            &[("WEIR_GATEWAY_LISTEN", &format!("127.0.0.1:{port}"))],
+        )
     }
 
     fn start(&self, role: &str, more: &[(&str, &str)]) -> Process {
-        self.start_command(tied_command(WEIR.as_ref(), "KILL").expect("setpriv"), role, more)
+        self.start_command(tied_command(WEIR.as_ref(), "KILL").expect("setpriv"), self.role_log(), role, more)
     }
 
-    fn start_command(&self, mut command: Command, role: &str, more: &[(&str, &str)]) -> Process {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
+    /// Starts a role whose log goes there, and does not wait.
+    pub(crate) fn start_logging_to(&self, log: fs::File, role: &str, more: &[(&str, &str)]) -> Process {
+        self.start_command(tied_command(WEIR.as_ref(), "KILL").expect("setpriv"), log, role, more)
+    }
+
+    fn role_log(&self) -> fs::File {
+        fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log")
+    }
+
+    fn start_command(&self, mut command: Command, log: fs::File, role: &str, more: &[(&str, &str)]) -> Process {
         command.arg(role).stdout(log.try_clone().expect("a log")).stderr(log);
         self.surround(&mut command).envs(more.iter().copied());
         Process::spawn(command).expect("a process")

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use weir_stack::free_port;
 use weir_stack::testing::{Scratch, eventually, scratch};
+use weir_stack::{Process, free_port, tied_command};
 use weir_store::testing;
 
 use crate::http::{accepts, request};
@@ -16,28 +16,37 @@ use crate::support::{Ended, PATIENCE, WEIR, clean};
 const SAMPLE: &str = r#"{"external_message_id":"1a2b3c4d5e6f7890abcdef1234567890", "external_client_id":"fedcba0987654321abcdef1234567890","client_phone":"+79194961182","message_text":"Привет!","send_at":1640995200}"#;
 
 /// A `weir up` of one test.
-struct Up {
-    child: Child,
-    port: u16,
-    ops: u16,
+pub(crate) struct Up {
+    process: Process,
+    pub(crate) port: u16,
+    pub(crate) ops: u16,
 }
 
 impl Up {
-    async fn start(data: &Scratch, args: &[&str]) -> Self {
+    pub(crate) async fn start(data: &Scratch, args: &[&str]) -> Self {
+        let up = Self::start_with(data, &[&["--workers", "2"], args].concat(), &[]);
+        accepts(up.port).await;
+        up
+    }
+
+    /// Starts it with more in its environment, and does not wait.
+    pub(crate) fn start_with(data: &Scratch, args: &[&str], env: &[(&str, &str)]) -> Self {
         let (port, ops) = (free_port().expect("a port"), free_port().expect("a port"));
-        let mut command = weir(data, &["up", "--workers", "2"]);
-        command
+        // Tied to us: a test that failed leaves nothing behind.
+        let mut command = tied_command(WEIR.as_ref(), "TERM").expect("setpriv");
+        surround(data, &mut command)
+            .arg("up")
             .args(args)
+            .envs(env.iter().copied())
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}"))
             .env("WEIR_OPS_LISTEN", format!("127.0.0.1:{ops}"));
         command.env("WEIR_WORKER_LEASE", "2s");
         let log = fs::File::create(data.path().join("up.log")).expect("a log");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("weir starts");
         // The table is there once everything is ready; reading to the end keeps the pipe from filling.
-        let out = child.stdout.take().expect("a pipe");
+        let (out, pipe) = std::io::pipe().expect("a pipe");
         std::thread::spawn(move || BufReader::new(out).lines().count());
-        accepts(port).await;
-        Self { child, port, ops }
+        command.stdin(Stdio::null()).stdout(pipe).stderr(log);
+        Self { process: Process::spawn(command).expect("weir starts"), port, ops }
     }
 
     /// Process ids of everything that `stack.json` names.
@@ -48,36 +57,48 @@ impl Up {
         all.filter_map(Value::as_u64).collect()
     }
 
-    fn signal(&self, signal: weir_stack::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a pid");
-        rustix::process::kill_process(pid, signal).expect("a signal");
+    pub(crate) fn signal(&self, signal: weir_stack::Signal) {
+        self.process.signal(signal);
     }
 
     /// Ends it in good order.
-    async fn stop(self, data: &Scratch) {
+    pub(crate) async fn stop(self, data: &Scratch) {
         let pids = Self::pids(data);
         self.signal(weir_stack::Signal::INT);
         assert!(self.ended().await.success());
         all_gone(&pids).await;
     }
 
-    async fn ended(mut self) -> std::process::ExitStatus {
-        tokio::task::spawn_blocking(move || self.child.wait().expect("an end")).await.expect("no panic")
+    async fn ended(self) -> std::process::ExitStatus {
+        self.process.wait().await
     }
 }
 
 fn weir(data: &Scratch, args: &[&str]) -> Command {
     let mut command = Command::new(WEIR);
-    clean(command.args(args)).env("WEIR_DATA", data.path().join("weir")).current_dir(data.path());
+    surround(data, command.args(args));
     command
 }
 
-async fn run(data: &Scratch, args: &[&str]) -> Ended {
+fn surround<'a>(data: &Scratch, command: &'a mut Command) -> &'a mut Command {
+    clean(command).env("WEIR_DATA", data.path().join("weir")).current_dir(data.path())
+}
+
+pub(crate) async fn run(data: &Scratch, args: &[&str]) -> Ended {
     Ended::of(weir(data, args)).await
 }
 
-fn stack(data: &Scratch) -> Value {
+pub(crate) fn stack(data: &Scratch) -> Value {
     serde_json::from_slice(&fs::read(data.path().join("weir/stack.json")).expect("stack.json")).expect("JSON")
+}
+
+pub(crate) fn kill(pid: u64) {
+    signal(pid, weir_stack::Signal::KILL);
+}
+
+pub(crate) fn signal(pid: u64, signal: weir_stack::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("a signal");
 }
 
 async fn all_gone(pids: &[u64]) {
@@ -87,7 +108,7 @@ async fn all_gone(pids: &[u64]) {
     .await;
 }
 
-async fn number(data: &Scratch, sql: &str) -> i64 {
+pub(crate) async fn number(data: &Scratch, sql: &str) -> i64 {
     let url = stack(data)["database"]["url"].as_str().expect("a URL").to_owned();
     testing::number(&url, sql).await.unwrap_or(-1)
 }
@@ -146,10 +167,7 @@ async fn what_dies_is_started_again() {
     let data = scratch();
     let up = Up::start(&data, &[]).await;
     let before = Up::pids(&data);
-    for pid in &before {
-        let pid = rustix::process::Pid::from_raw(*pid as i32).expect("a pid");
-        rustix::process::kill_process(pid, weir_stack::Signal::KILL).expect("a signal");
-    }
+    before.iter().for_each(|pid| kill(*pid));
     eventually("all have new processes", PATIENCE, async || {
         let now = Up::pids(&data);
         now.len() == before.len() && !now.iter().any(|pid| before.contains(pid))

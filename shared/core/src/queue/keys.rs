@@ -79,7 +79,8 @@ pub fn worker(name: &str) -> String {
 /// All keys of [`worker`].
 pub const WORKERS: &str = "weir:worker:*";
 
-/// hash · `weir fleet scale` · that host's supervisor: the wanted number of workers, or `auto`.
+/// hash with a time to live · that host's supervisor · operators: what runs there, how a restart goes. `weir fleet scale`
+/// sets `wanted` in it, the number of workers or `auto`, and `weir fleet restart` sets `restart`.
 pub fn fleet(host: &str) -> String {
     format!("weir:fleet:{host}")
 }

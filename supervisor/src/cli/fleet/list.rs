@@ -12,7 +12,7 @@ use crate::output;
 
 const WORKERS: [&str; 10] =
     ["worker", "host", "pid", "version", "state", "lanes", "in flight", "rate", "heartbeat", "lease left"];
-const SUPERVISORS: [&str; 6] = ["supervisor", "pid", "wanted", "running", "given up", "state"];
+const SUPERVISORS: [&str; 7] = ["supervisor", "pid", "wanted", "workers", "gateways", "given up", "state"];
 
 pub(super) async fn run(queue: &Queue, output: Output) -> Result<Ending> {
     let roster = Roster::read(queue).await?;
@@ -49,6 +49,7 @@ fn worker_cells(worker: &Worker) -> Vec<String> {
 }
 
 fn supervisor_cells(supervisor: &Supervisor) -> Vec<String> {
+    let count = |count: Option<u32>| count.map_or("-".into(), |count| count.to_string());
     let range = match (supervisor.min, supervisor.max) {
         (Some(min), Some(max)) => format!("{} ({min}..{max})", or_dash(&supervisor.wanted)),
         _ => or_dash(&supervisor.wanted),
@@ -57,7 +58,8 @@ fn supervisor_cells(supervisor: &Supervisor) -> Vec<String> {
         supervisor.host.clone(),
         supervisor.pid.map_or("-".into(), |pid| pid.to_string()),
         range,
-        supervisor.running.map_or("-".into(), |running| running.to_string()),
+        count(supervisor.running),
+        count(supervisor.gateways),
         supervisor.given_up.to_string(),
         if supervisor.alive { "running" } else { "gone" }.into(),
     ]

@@ -2,20 +2,21 @@
 
 mod drain;
 mod list;
+mod restart;
 pub(crate) mod roster;
 mod scale;
 
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use weir_core::queue::Queue;
 
 use crate::Ending;
 use crate::context::Context;
 
-/// List the workers, set their number, or take one out of service
+/// List the workers, set their number, take one out of service, or restart all in turn
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: weir fleet list")]
 pub(crate) struct Fleet {
@@ -33,6 +34,7 @@ enum Act {
     List,
     Scale(scale::Scale),
     Drain(drain::Drain),
+    Restart(restart::Restart),
 }
 
 impl Fleet {
@@ -42,7 +44,25 @@ impl Fleet {
             Act::List => list::run(&queue, context.output).await,
             Act::Scale(scale) => scale.run(&queue, context.output).await,
             Act::Drain(drain) => drain.run(&queue, context.output).await,
+            Act::Restart(restart) => restart.run(&queue, context.output).await,
         }
+    }
+}
+
+/// The host whose supervisor is to follow a wish: the one that was named, or the only one.
+fn choose_host(roster: &roster::Roster, named: Option<&str>) -> Result<String> {
+    let hosts: Vec<&str> = roster.supervisors.iter().filter(|s| s.alive).map(|s| s.host.as_str()).collect();
+    if let Some(host) = named {
+        if hosts.contains(&host) {
+            return Ok(host.to_owned());
+        }
+        let known = if hosts.is_empty() { "none has".into() } else { hosts.join(", ") };
+        bail!("{host} has no running supervisor to follow the wish; hosts that have one: {known}");
+    }
+    match hosts[..] {
+        [host] => Ok(host.to_owned()),
+        [] => bail!("no host has a running supervisor: start one with `weir up`, or name a host with --host"),
+        _ => bail!("several hosts have a supervisor: choose one with --host: {}", hosts.join(", ")),
     }
 }
 

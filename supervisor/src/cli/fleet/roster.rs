@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use weir_core::queue::{Queue, QueueError, keys};
 
+use crate::supervise::roll::Progress;
+
 /// A supervisor that said nothing for this long is gone.
 const SILENT_SUPERVISOR: Duration = Duration::from_secs(15);
 
@@ -41,9 +43,12 @@ pub(crate) struct Supervisor {
     pub(crate) min: Option<u32>,
     pub(crate) max: Option<u32>,
     pub(crate) running: Option<u32>,
-    /// Workers that are not started any more because they crashed again and again.
+    pub(crate) gateways: Option<u32>,
+    /// Processes that are not started any more because they crashed again and again.
     pub(crate) given_up: u32,
     pub(crate) pid: Option<u32>,
+    /// How the last restart went, or goes.
+    pub(crate) progress: Option<Progress>,
     /// It said something of late.
     pub(crate) alive: bool,
 }
@@ -244,6 +249,8 @@ impl Supervisor {
             running: number(fields, "running"),
             given_up: number(fields, "given_up").unwrap_or_default(),
             pid: number(fields, "supervisor_pid"),
+            gateways: number(fields, "gateways"),
+            progress: fields.get("progress").and_then(|text| serde_json::from_str(text).ok()),
             alive: age.is_some_and(|age| age < SILENT_SUPERVISOR),
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use weir_core::queue::{Queue, keys};
 
 use super::roster::{Roster, supervisor};
-use super::{set_field, wait_for};
+use super::{choose_host, set_field, wait_for};
 use crate::Ending;
 use crate::cli::Output;
 use crate::cli::consent::{self, Preview};
@@ -22,7 +22,8 @@ const MOST: u32 = 256;
 
 /// Set the number of workers of a host, or let its supervisor choose
 ///
-/// Waits until the host has that many. `auto` follows the backlog between the bounds that `weir up --workers` gave.
+/// Waits until the host has that many; workers that were given up get another chance. `auto` follows the backlog between
+/// the bounds that `weir up --workers` gave.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: weir fleet scale 4")]
 pub(crate) struct Scale {
@@ -84,10 +85,13 @@ impl Scale {
     pub(super) async fn run(self, queue: &Queue, output: Output) -> Result<Ending> {
         self.question_extremes()?;
         let roster = Roster::read(queue).await?;
-        let host = self.choose_host(&roster)?;
+        let host = choose_host(&roster, self.host.as_deref())?;
         let before = roster.supervisors.iter().find(|supervisor| supervisor.host == host);
         if !self.dry_run {
-            set_field(queue, &keys::fleet(&host), "wanted", self.wanted).await?;
+            let key = keys::fleet(&host);
+            set_field(queue, &key, "wanted", self.wanted).await?;
+            // A supervisor that has this size already still tries those again that it has given up.
+            set_field(queue, &key, "scaled", output::now_ms()).await?;
         }
         let mut scaled = Scaled {
             host: &host,
@@ -122,22 +126,6 @@ impl Scale {
             Wanted::Number(_) | Wanted::Auto => return Ok(()),
         };
         consent::ask(&question, self.yes || self.dry_run, Preview::DryRun)
-    }
-
-    fn choose_host(&self, roster: &Roster) -> Result<String> {
-        let hosts: Vec<&str> = roster.supervisors.iter().filter(|s| s.alive).map(|s| s.host.as_str()).collect();
-        if let Some(host) = &self.host {
-            if hosts.contains(&host.as_str()) {
-                return Ok(host.clone());
-            }
-            let known = if hosts.is_empty() { "none has".into() } else { hosts.join(", ") };
-            bail!("{host} has no running supervisor to follow the wish; hosts that have one: {known}");
-        }
-        match hosts[..] {
-            [host] => Ok(host.to_owned()),
-            [] => bail!("no host has a running supervisor: start one with `weir up`, or name a host with --host"),
-            _ => bail!("several hosts have a supervisor: choose one with --host: {}", hosts.join(", ")),
-        }
     }
 
     async fn wait_until(&self, queue: &Queue, host: &str, number: u32) -> Result<Option<u32>> {

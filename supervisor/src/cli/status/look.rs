@@ -152,6 +152,11 @@ fn judge(report: &mut Report) {
     if let Some(stack) = report.stack.as_ref().filter(|stack| !probe::is_running(stack)) {
         problems.push(format!("`weir up` (process {}) ended without tidying up: start it again", stack.pid));
     }
+    let processes = report.stack.iter().flat_map(|stack| &stack.processes);
+    for role in processes.filter(|role| role.state == "given up") {
+        let (name, log) = (&role.name, role.log.display());
+        problems.push(format!("{name} crashes again and again and was given up: see {log}, then `weir fleet restart`"));
+    }
     if !report.gateways.iter().any(|gateway| gateway.ready) {
         problems.push("no gateway accepts messages".into());
     }
@@ -178,6 +183,7 @@ fn judge_fleet(fleet: &Roster, problems: &mut Vec<String>) {
     problems.extend(fleet.silent().map(|worker| format!("the worker {} sends no heartbeat", worker.name)));
     for supervisor in fleet.supervisors.iter().filter(|supervisor| supervisor.given_up > 0) {
         let (host, given_up) = (&supervisor.host, supervisor.given_up);
-        problems.push(format!("{given_up} workers of {host} crash again and again and were given up: see their logs"));
+        problems
+            .push(format!("{given_up} processes of {host} crash again and again and were given up: see their logs"));
     }
 }

@@ -38,7 +38,9 @@ pub(crate) async fn gateways(context: &Context, stack: Option<&StackFile>) -> Ve
     let mut found = Vec::new();
     match stack {
         Some(stack) if stack.processes.iter().any(|role| role.role == "gateway") => {
-            for role in stack.processes.iter().filter(|role| role.role == "gateway") {
+            // Those that come or go while a gateway is replaced are nobody's trouble.
+            let passing = |role: &Role| role.state == "starting" || role.state == "stopping";
+            for role in stack.processes.iter().filter(|role| role.role == "gateway" && !passing(role)) {
                 found.push(process(role, &stack.gateway).await);
             }
         }
