@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use weir_core::alarm::guarded;
 use weir_core::ops::Health;
 use weir_core::queue::enqueue::Enqueuer;
 use weir_core::queue::{Queue, QueueError};
@@ -89,12 +90,19 @@ impl Gateway {
     }
 
     /// Serves until `shutdown`, then finishes what is under way, for as long as the configuration says.
+    ///
+    /// # Panics
+    /// When a part that all requests need has panicked, once the rest is finished: the process has to be started again.
     pub async fn run(self, shutdown: Shutdown) {
         let Self { config, listeners, guard, watch, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
+        // Without any of its parts a gateway would go on answering, and wrongly.
+        let shutdown = shutdown.child_token();
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
-        let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone()));
+        let writing = tokio::spawn(guarded("writer", shutdown.clone(), writing));
+        let guarding = guard.run(watch.trouble.clone(), shutdown.clone());
+        let guarding = tokio::spawn(guarded("guard", shutdown.clone(), guarding));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), shutdown.clone()));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
@@ -113,12 +121,13 @@ impl Gateway {
                     peers: peers.clone(),
                     shutdown: shutdown.clone(),
                 };
-                tokio::spawn(server.accept(listener))
+                tokio::spawn(guarded("accept", shutdown.clone(), server.accept(listener)))
             })
             .collect();
         shutdown.cancelled().await;
+        let mut ends = Vec::new();
         for task in accepting.into_iter().chain([guarding, gauge]) {
-            log_panic(task.await);
+            ends.push(task.await);
         }
         drop(ingest);
         connections.close();
@@ -129,15 +138,16 @@ impl Gateway {
         }
         // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.
         if let Ok(ended) = tokio::time::timeout(config.http.batch_timeout, writing).await {
-            log_panic(ended);
+            ends.push(ended);
         }
         tracing::info!("the gateway has stopped");
-    }
-}
-
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a part of the gateway ended badly");
+        for end in ends {
+            if let Err(error) = end
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod proxy;
 mod replicated;
 mod scratch;
 mod servers;
+mod trap;
 mod wait;
 
 pub use proxy::{Direction, FaultProxy, Faults};
@@ -16,4 +17,5 @@ pub use scratch::{Scratch, scratch};
 pub use servers::{
     SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_with, unique_name,
 };
+pub use trap::Trap;
 pub use wait::eventually;
