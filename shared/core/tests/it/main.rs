@@ -10,6 +10,7 @@ mod leases;
 mod letters;
 
 mod balance;
+mod clocks;
 
 mod failover;
 mod fsync;
