@@ -183,8 +183,7 @@ struct DrainRate {
 }
 
 impl DrainRate {
-    /// Seconds until a tenth of the limit is free at the rate of the last looks, 1 to 60, with some jitter so that
-    /// senders do not come back all at once.
+    /// Seconds until a tenth of the limit is free at the rate of the last looks, 1 to 60.
     fn retry_after(&mut self, backlog: u64, limit: u64, refuse: Option<Unavailable>) -> u64 {
         let now = Instant::now();
         if let Some((then, before)) = self.last.replace((now, backlog)) {
@@ -196,7 +195,7 @@ impl DrainRate {
             Some(Unavailable::Backlog | Unavailable::Memory) => (excess / self.per_second.max(1.0)).clamp(1.0, 60.0),
             _ => 1.0,
         };
-        (seconds * rand::random_range(1.0..1.5)).round() as u64
+        seconds.round() as u64
     }
 }
 

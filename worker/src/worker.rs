@@ -130,7 +130,10 @@ async fn run_term(
     started_ms: u64,
     shutdown: &Shutdown,
 ) -> Result<Term, QueueError> {
-    state.queue.prepare().await?;
+    let made = state.queue.prepare().await?;
+    if made > 0 {
+        tracing::warn!(groups = made, "consumer groups were not there: Redis is new, or it was wiped");
+    }
     for partition in 0..state.queue.partitions() {
         state.queue.join(partition, state.config.lease, names).await?;
     }

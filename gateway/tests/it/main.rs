@@ -5,6 +5,7 @@ mod batches;
 mod commit;
 mod connections;
 mod disconnects;
+mod disk;
 mod edges;
 mod floods;
 mod frames;

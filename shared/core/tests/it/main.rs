@@ -1,5 +1,6 @@
 //! The queue protocol against real Redis servers.
 
+mod storage;
 mod support;
 
 mod enqueue;
