@@ -42,6 +42,15 @@ pub(crate) async fn request(port: u16, method: &str, path: &str, body: &str) -> 
     parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
+/// The body of an answer as text.
+pub(crate) async fn text(port: u16, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
 /// An answer, once its head is complete.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;

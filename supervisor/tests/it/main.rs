@@ -1,6 +1,8 @@
 //! The binary as its users meet it: real processes, real Redis and PostgreSQL.
 
+mod clocks;
 mod console;
+mod crashes;
 mod deploy;
 mod descriptors;
 mod dlq;
@@ -14,6 +16,7 @@ mod ledger;
 mod letters;
 mod message;
 mod migrate;
+mod probes;
 mod send;
 mod status;
 mod supervisord;

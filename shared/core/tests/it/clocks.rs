@@ -75,7 +75,8 @@ async fn a_clock_that_is_set_back_keeps_no_dead_worker_for_long() {
     clock.set(-HOUR + soon as i64 - 30);
     renew(&place, "living").await.unwrap();
     clock.set(-HOUR + soon as i64 + 1);
-    eventually("the dead one is found", SOON, async || place.queue.reap(0, "living", true).await.unwrap().is_some()).await;
+    eventually("the dead one is found", SOON, async || place.queue.reap(0, "living", true).await.unwrap().is_some())
+        .await;
     assert_eq!(place.balance().await.suspect, 10);
 }
 
