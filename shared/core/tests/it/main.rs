@@ -2,6 +2,7 @@
 
 mod storage;
 mod support;
+mod versions;
 
 mod enqueue;
 mod epochs;
