@@ -2,7 +2,6 @@
 
 mod clocks;
 mod console;
-mod crashes;
 mod deploy;
 mod descriptors;
 mod dlq;
@@ -16,6 +15,7 @@ mod ledger;
 mod letters;
 mod message;
 mod migrate;
+mod moments;
 mod probes;
 mod send;
 mod status;

@@ -40,6 +40,11 @@ impl World {
         eventually("the worker waits for a lock", PATIENCE, async || self.number(waiting).await > 0).await;
     }
 
+    /// Transactions that have stored messages.
+    async fn transactions(&self) -> i64 {
+        self.number("SELECT count(DISTINCT xmin::text) FROM messages").await
+    }
+
     /// Milliseconds on the clock of Redis.
     async fn clock(&self) -> u64 {
         let (seconds, micros): (u64, u64) = self.queue.command(&redis::cmd("TIME")).await.expect("a time");
@@ -138,6 +143,7 @@ async fn a_deadlock_costs_the_transaction_and_nothing_else() {
     somebody.run("ROLLBACK").await.unwrap();
     let balance = world.drained().await;
     assert_eq!((balance.stored, balance.duplicate, world.rows().await), (100, 0, 100));
+    assert_eq!(world.transactions().await, 2, "one for each partition: repeated as a whole");
     world.nobody_was_blamed().await;
     worker.stop().await;
 }
@@ -154,6 +160,7 @@ async fn a_transaction_that_cannot_be_serialized_is_repeated_as_a_whole() {
     let worker = world.start();
     world.accept_new(&messages(0..50)).await;
     world.drained().await;
+    let before = world.transactions().await;
     let mut somebody = Session::open(&world.database).await.unwrap();
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     let update = "UPDATE clients SET last_seen_at = last_seen_at WHERE external_client_id = 'c7'";
@@ -168,6 +175,7 @@ async fn a_transaction_that_cannot_be_serialized_is_repeated_as_a_whole() {
     somebody.run("COMMIT").await.unwrap();
     let balance = world.drained().await;
     assert_eq!((balance.stored, world.rows().await), (100, 100));
+    assert_eq!(world.transactions().await, before + 2, "one for each partition: repeated as a whole");
     assert_eq!(world.number("SELECT count(*) FROM clients WHERE phone = '+79990000000'").await, 50);
     let rollbacks = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
     eventually("a transaction was given up", PATIENCE, async || world.number(rollbacks).await > 0).await;
