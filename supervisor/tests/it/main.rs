@@ -8,6 +8,7 @@ mod dlq;
 mod doctor;
 mod drill;
 mod failover;
+mod faults;
 mod fleet;
 mod http;
 mod kills;
