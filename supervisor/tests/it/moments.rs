@@ -106,8 +106,7 @@ async fn kill_a_replay(stack: &Stack, proxy: &FaultProxy, queue: &Queue, call: u
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     let (calls, asked, faults) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)), proxy.faults());
     let kill = move || {
-        // It may be dead already.
-        drop(rustix::process::kill_process(pid, Signal::KILL));
+        rustix::process::kill_process(pid, Signal::KILL).expect("it runs, or nobody has waited for it yet");
         faults.cut();
     };
     let (answered, kill_later) = (asked.clone(), kill.clone());
