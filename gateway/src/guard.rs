@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use metrics::{counter, gauge};
 use serde_json::json;
@@ -37,6 +37,7 @@ pub(crate) struct Guard {
     sweeper: Enqueuer,
     config: GatewayConfig,
     seen: ServerState,
+    clocks_apart: bool,
     backlog: DrainRate,
     verdict: watch::Sender<Verdict>,
     open: Arc<AtomicBool>,
@@ -65,8 +66,8 @@ impl Guard {
         let (seen, backlog) = (ServerState::default(), DrainRate::default());
         let open = Arc::new(AtomicBool::new(false));
         let watch = Watch { verdict: verdicts, open: open.clone(), health: healths, trouble: Arc::default() };
-        let stopping = false;
-        (Self { queue, batches, sweeper, config, seen, backlog, verdict, open, health, stopping }, watch)
+        let (clocks_apart, stopping) = (false, false);
+        (Self { queue, batches, sweeper, config, seen, clocks_apart, backlog, verdict, open, health, stopping }, watch)
     }
 
     /// Checks until `ended`: at the configured interval, more often while nothing can be accepted, and at once when a
@@ -140,6 +141,7 @@ impl Guard {
         let memory = state.used_memory() as f64 / state.memory_limit().max(1) as f64;
         gauge!("weir_redis_memory_share").set(memory);
         gauge!("weir_queue_up").set(1.0);
+        self.compare_clocks(&state);
         let refuse = if !reasons.is_empty() {
             Some(Unavailable::NotReady)
         } else if memory > self.config.memory_share {
@@ -159,7 +161,24 @@ impl Guard {
         let health = Health { ready: refuse.is_none(), reasons, details };
         Ok((Verdict { refuse, retry_after }, health))
     }
+
+    /// Entry ids and leases go by the clock of Redis, what senders may claim goes by ours. Nothing breaks when they differ,
+    /// but times in rows and reports do not fit together.
+    fn compare_clocks(&mut self, state: &ServerState) {
+        let Some(theirs) = state.clock_ms() else { return };
+        let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let ahead = (theirs as f64 - ours as f64) / 1000.0;
+        gauge!("weir_redis_clock_ahead_seconds").set(ahead);
+        let apart = ahead.abs() > CLOCKS;
+        if apart && !self.clocks_apart {
+            tracing::warn!(ahead_s = ahead, "the clock of Redis is not ours: synchronise both");
+        }
+        self.clocks_apart = apart;
+    }
 }
+
+/// Clocks that are farther apart than this are worth a warning.
+const CLOCKS: f64 = 2.0;
 
 /// How fast the backlog shrinks.
 #[derive(Debug, Default)]
@@ -169,8 +188,7 @@ struct DrainRate {
 }
 
 impl DrainRate {
-    /// Seconds until a tenth of the limit is free at the rate of the last looks, 1 to 60, with some jitter so that
-    /// senders do not come back all at once.
+    /// Seconds until a tenth of the limit is free at the rate of the last looks, 1 to 60.
     fn retry_after(&mut self, backlog: u64, limit: u64, refuse: Option<Unavailable>) -> u64 {
         let now = Instant::now();
         if let Some((then, before)) = self.last.replace((now, backlog)) {
@@ -182,7 +200,7 @@ impl DrainRate {
             Some(Unavailable::Backlog | Unavailable::Memory) => (excess / self.per_second.max(1.0)).clamp(1.0, 60.0),
             _ => 1.0,
         };
-        (seconds * rand::random_range(1.0..1.5)).round() as u64
+        seconds.round() as u64
     }
 }
 

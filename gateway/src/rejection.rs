@@ -74,6 +74,12 @@ impl Unavailable {
     }
 }
 
+/// Every sender is told another time within half as long again, or within two seconds: those who were refused together must
+/// not come back together.
+fn spread(seconds: u64) -> u64 {
+    rand::random_range(seconds..=seconds + (seconds / 2).max(2))
+}
+
 /// An answer in the form of RFC 9457.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem {
@@ -197,7 +203,7 @@ impl Rejection {
                 set(HeaderName::from_static("ratelimit-policy"), format!("\"{scope}\";q={burst};w={window}"));
                 set(HeaderName::from_static("ratelimit"), format!("\"{scope}\";r=0;t={seconds}"));
             }
-            Self::Unavailable { retry_after, .. } => set(RETRY_AFTER, retry_after.to_string()),
+            Self::Unavailable { retry_after, .. } => set(RETRY_AFTER, spread(*retry_after).to_string()),
             Self::Malformed { .. }
             | Self::UriTooLong { .. }
             | Self::NotFound

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
+use weir_core::alarm::guarded;
 use weir_core::ops::Health;
 use weir_core::queue::enqueue::Enqueuer;
 use weir_core::queue::{Queue, QueueError};
@@ -106,13 +107,20 @@ impl Gateway {
 
     /// Serves until `shutdown`. Then it accepts no more connections, answers what is under way and what still comes
     /// over the open ones, which is the last on each, and ends within the time that the configuration gives.
+    ///
+    /// # Panics
+    /// When a part that all requests need has panicked, once the rest is finished: the process has to be started again.
     pub async fn run(self, shutdown: Shutdown) {
         let Self { config, listeners, shared, guard, watch, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
+        // Without any of its parts a gateway would go on answering, and wrongly.
+        let shutdown = shutdown.child_token();
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
         let (ended, looked) = (Shutdown::new(), watch.health.clone());
-        let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone()));
+        let writing = tokio::spawn(guarded("writer", shutdown.clone(), writing));
+        let guarding = guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone());
+        let guarding = tokio::spawn(guarded("guard", shutdown.clone(), guarding));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
@@ -133,24 +141,32 @@ impl Gateway {
                     cut: cut.clone(),
                     looked: looked.clone(),
                 };
-                tokio::spawn(server.accept(listener, shared))
+                tokio::spawn(guarded("accept", shutdown.clone(), server.accept(listener, shared)))
             })
             .collect();
         shutdown.cancelled().await;
+        let mut ends = Vec::new();
         for task in accepting {
-            log_panic(task.await);
+            ends.push(task.await);
         }
         drop(ingest);
         drain(&connections, config.drain, &closing, &cut).await;
         ended.cancel();
         for task in [guarding, gauge] {
-            log_panic(task.await);
+            ends.push(task.await);
         }
         // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.
         if let Ok(ended) = timeout(config.http.batch_timeout, writing).await {
-            log_panic(ended);
+            ends.push(ended);
         }
         tracing::info!("the gateway has stopped");
+        for end in ends {
+            if let Err(error) = end
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
     }
 }
 
@@ -166,12 +182,6 @@ async fn drain(connections: &TaskTracker, limit: Duration, closing: &Shutdown, c
         tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
         cut.cancel();
         connections.wait().await;
-    }
-}
-
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a part of the gateway ended badly");
     }
 }
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use weir_core::alarm::guarded;
 use weir_core::message::MessageId;
 use weir_core::planted::{self, Planted};
 use weir_core::queue::QueueError;
 use weir_core::queue::enqueue::{EnqueueError, Enqueued, Enqueuer, NewEntry};
+use weir_core::shutdown::Shutdown;
 
 /// Messages in one batch at most. Redis does nothing else while it runs one: about 5 ms for this many.
 const BATCH: usize = 1024;
@@ -50,17 +52,17 @@ pub(crate) struct Writer {
 pub(crate) struct TooMany;
 
 impl Writer {
-    /// Starts the writer. It ends when the last clone is gone and the last batch is done. `trouble` is woken when a
-    /// batch fails as a whole.
+    /// A writer, and what it does, which has to be spawned. It ends when the last clone is gone and the last batch is
+    /// done. `trouble` is woken when a batch fails as a whole.
     pub(crate) fn start(
         enqueuer: Enqueuer,
         batches: usize,
         limit: usize,
         trouble: Arc<Notify>,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(Arc::new(enqueuer), queue, batches, trouble));
-        (Self { jobs, in_flight: Arc::default(), limit }, task)
+        let work = run(Arc::new(enqueuer), queue, batches, trouble);
+        (Self { jobs, in_flight: Arc::default(), limit }, work)
     }
 
     /// Queues one entry. A receiver that is dropped changes nothing.
@@ -123,15 +125,13 @@ async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, b
         gather(&mut jobs, &mut queue, &out).await;
         let batch = take_batch(&mut jobs);
         sizes.record(batch.len() as f64);
-        out.messages.fetch_add(batch.len(), Ordering::Relaxed);
-        let (enqueuer, trouble, out) = (enqueuer.clone(), trouble.clone(), out.clone());
-        tokio::spawn(async move {
-            let messages = batch.len();
+        let under_way = UnderWay::new(out.clone(), batch.len());
+        let (enqueuer, trouble) = (enqueuer.clone(), trouble.clone());
+        tokio::spawn(guarded("batch", Shutdown::new(), async move {
             write(&enqueuer, batch, &trouble).await;
-            out.messages.fetch_sub(messages, Ordering::Relaxed);
-            out.returned.notify_one();
+            drop(under_way);
             drop(slot);
-        });
+        }));
     }
     // Wait for the batches that are still out.
     drop(slots.acquire_many(batches as u32).await);
@@ -142,6 +142,26 @@ async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, b
 struct Out {
     messages: AtomicUsize,
     returned: Notify,
+}
+
+/// A batch that is at Redis, until it has returned in whatever way: a batch that panics must not be waited for.
+struct UnderWay {
+    out: Arc<Out>,
+    messages: usize,
+}
+
+impl UnderWay {
+    fn new(out: Arc<Out>, messages: usize) -> Self {
+        out.messages.fetch_add(messages, Ordering::Relaxed);
+        Self { out, messages }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.out.messages.fetch_sub(self.messages, Ordering::Relaxed);
+        self.out.returned.notify_one();
+    }
 }
 
 /// Waits until the next batch is worth an fsync of its own: half as large as what is out, or something has returned.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use weir_core::alarm::guarded;
 use weir_core::ops::Health;
 use weir_core::queue::consume::Lane;
 use weir_core::queue::{Queue, QueueError};
@@ -63,6 +64,8 @@ enum Term {
     Stopped,
     /// The lease was lost.
     Fenced,
+    /// A part panicked.
+    Broken,
 }
 
 impl Worker {
@@ -82,13 +85,16 @@ impl Worker {
         let Self { state, health, started_ms } = self;
         let ended = Shutdown::new();
         let reporting = tokio::spawn(report(state.clone(), health, ended.clone()));
-        let keeping = tokio::spawn(upkeep::run(state.clone(), shutdown.clone()));
         let mut term = 0;
         while !shutdown.is_cancelled() {
             let names = consumers(&state, term);
             match run_term(&state, &names, started_ms, &shutdown).await {
                 Ok(Term::Stopped) => break,
                 Ok(Term::Fenced) => term += 1,
+                Ok(Term::Broken) => {
+                    term += 1;
+                    shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                }
                 Err(error) => {
                     // The name may be taken when an answer to an earlier join was lost.
                     term += 1;
@@ -99,10 +105,8 @@ impl Worker {
             }
         }
         ended.cancel();
-        for task in [reporting, keeping] {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a part of the worker ended badly");
-            }
+        if let Err(error) = reporting.await {
+            tracing::error!(%error, "a part of the worker ended badly");
         }
         tracing::info!(worker = state.name, "the worker has stopped");
     }
@@ -126,19 +130,26 @@ async fn run_term(
     started_ms: u64,
     shutdown: &Shutdown,
 ) -> Result<Term, QueueError> {
-    state.queue.prepare().await?;
+    let made = state.queue.prepare().await?;
+    if made > 0 {
+        tracing::warn!(groups = made, "consumer groups were not there: Redis is new, or it was wiped");
+    }
     for partition in 0..state.queue.partitions() {
         state.queue.join(partition, state.config.lease, names).await?;
     }
     state.redis_is(None);
     tracing::info!(worker = names[0], partitions = state.queue.partitions(), "working");
-    let (stop, abort) = (shutdown.child_token(), Shutdown::new());
+    let (stop, abort, broken) = (shutdown.child_token(), Shutdown::new(), Shutdown::new());
     let (lanes, helpers) = (TaskTracker::new(), TaskTracker::new());
-    start_lanes(state, names, &lanes, &stop, &abort);
-    start_helpers(state, names, started_ms, &helpers, shutdown, &abort);
+    start_lanes(state, names, &lanes, &stop, &abort, &broken);
+    start_helpers(state, names, started_ms, &helpers, shutdown, &abort, &broken);
     tokio::select! {
         () = shutdown.cancelled() => state.draining.store(true, Ordering::Relaxed),
         () = abort.cancelled() => stop.cancel(),
+        () = broken.cancelled() => {
+            abort.cancel();
+            stop.cancel();
+        }
     }
     let fenced = abort.is_cancelled();
     lanes.close();
@@ -150,13 +161,39 @@ async fn run_term(
     abort.cancel();
     helpers.close();
     helpers.wait().await;
+    // Also when it was asked to stop: what a part held that panicked must not be handed back as if nothing had happened.
+    if broken.is_cancelled() {
+        die(state, names).await;
+        return Ok(if shutdown.is_cancelled() { Term::Stopped } else { Term::Broken });
+    }
     if !fenced {
         leave(state, names).await;
     }
     Ok(if fenced { Term::Fenced } else { Term::Stopped })
 }
 
-fn start_lanes(state: &Arc<State>, names: &[String], lanes: &TaskTracker, stop: &Shutdown, abort: &Shutdown) {
+/// Declares the consumers of this term dead, as a supervisor does that saw a process end: what they held is looked at one
+/// by one, and what makes a worker panic again and again becomes a dead letter.
+async fn die(state: &State, names: &[String]) {
+    tracing::error!(worker = names[0], "starting over under another name after a panic");
+    for partition in 0..state.queue.partitions() {
+        for name in names {
+            if let Err(error) = state.queue.declare_dead(partition, name).await {
+                tracing::warn!(%error, "the lease of a part that panicked runs out by itself");
+                return;
+            }
+        }
+    }
+}
+
+fn start_lanes(
+    state: &Arc<State>,
+    names: &[String],
+    lanes: &TaskTracker,
+    stop: &Shutdown,
+    abort: &Shutdown,
+    broken: &Shutdown,
+) {
     for partition in 0..state.queue.partitions() {
         for (index, consumer) in names.iter().enumerate() {
             for lane in [Lane::Ingest, Lane::Retry, Lane::Suspect] {
@@ -173,7 +210,7 @@ fn start_lanes(state: &Arc<State>, names: &[String], lanes: &TaskTracker, stop: 
                     stop: stop.clone(),
                     abort: abort.clone(),
                 };
-                lanes.spawn(reader.run());
+                lanes.spawn(guarded(lane.name(), broken.clone(), reader.run()));
             }
         }
     }
@@ -186,6 +223,7 @@ fn start_helpers(
     helpers: &TaskTracker,
     shutdown: &Shutdown,
     abort: &Shutdown,
+    broken: &Shutdown,
 ) {
     let beat = Beat {
         state: state.clone(),
@@ -194,10 +232,11 @@ fn start_helpers(
         shutdown: shutdown.clone(),
         started_ms,
     };
-    helpers.spawn(beat.run());
-    helpers.spawn(due::run(state.clone(), abort.clone()));
+    helpers.spawn(guarded("beat", broken.clone(), beat.run()));
+    helpers.spawn(guarded("due", broken.clone(), due::run(state.clone(), abort.clone())));
+    helpers.spawn(guarded("upkeep", broken.clone(), upkeep::run(state.clone(), abort.clone())));
     let reaper = Reaper { state: state.clone(), consumer: names[0].clone(), stop: abort.clone() };
-    helpers.spawn(reaper.run());
+    helpers.spawn(guarded("reap", broken.clone(), reaper.run()));
 }
 
 /// Hands back what is left and gives the leases up. Redis may be gone: then the leases run out by themselves.

@@ -1,20 +1,19 @@
 //! The gateway against real Redis servers, over real sockets.
 
-mod support;
-
 mod answers;
 mod batches;
-mod limits;
-mod proofs;
-
 mod commit;
 mod connections;
 mod disconnects;
+mod disk;
 mod edges;
 mod floods;
 mod frames;
+mod limits;
 mod network;
 mod outages;
+mod panics;
+mod proofs;
 mod proxies;
 mod refusals;
 mod replica;
@@ -24,4 +23,5 @@ mod slowhttptest;
 mod smuggling;
 mod snapshots;
 mod stopping;
+mod support;
 mod weakness;

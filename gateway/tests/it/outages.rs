@@ -37,6 +37,23 @@ async fn a_redis_that_was_just_killed_is_a_503() {
     house.post(&message("b")).await.accepted();
 }
 
+#[tokio::test]
+async fn senders_that_are_refused_together_are_told_different_times() {
+    let mut redis = weir_stack::testing::redis().await;
+    redis.kill().await;
+    let gateway = Gateway::start(&redis.url(), 1, UNLIMITED, &[]);
+    gateway.waits_for("Redis cannot be reached").await;
+    let mut times = BTreeSet::new();
+    for id in 0..50 {
+        let reply = gateway.post(&message(&id.to_string())).await;
+        reply.is_unavailable("not-ready");
+        times.insert(reply.header("retry-after").to_owned());
+    }
+    assert!(times.len() > 1, "{times:?}");
+    redis.restart().await.unwrap();
+    gateway.ready().await;
+}
+
 /// What a sender that never gives up has noted.
 #[derive(Default)]
 struct Ledger {

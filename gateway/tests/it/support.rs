@@ -86,6 +86,12 @@ impl Gateway {
         tokio::time::timeout(SOON, self.running.take().unwrap()).await.expect("it stops").unwrap();
     }
 
+    /// Waits until it has ended because a part of it panicked.
+    pub(crate) async fn broken(&mut self) {
+        let ended = tokio::time::timeout(SOON, self.running.take().unwrap()).await.expect("it ends");
+        assert!(ended.is_err_and(|error| error.is_panic()), "it ended in good order");
+    }
+
     pub(crate) async fn connect(&self) -> Raw {
         Raw(TcpStream::connect(self.address).await.unwrap())
     }

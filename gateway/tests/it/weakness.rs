@@ -177,3 +177,32 @@ async fn a_wiped_redis_is_made_ready_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_gateway_that_starts_on_a_weaker_redis_is_not_ready() {
+    let house = House::with_redis(&[("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")], &[]).await;
+    house.gateway.waits_for("appendfsync is everysec").await;
+    house.gateway.waits_for("maxmemory-policy is allkeys-lru").await;
+    house.post(&message("a")).await.is_unavailable("not-ready");
+    house.set("appendfsync", "always").await;
+    house.set("maxmemory-policy", "noeviction").await;
+    house.gateway.ready().await;
+    house.post(&message("a")).await.accepted();
+}
+
+#[tokio::test]
+async fn a_stream_of_a_wrong_type_is_refused_and_no_id_is_remembered() {
+    let house = House::with(UNLIMITED, &[SELDOM]).await;
+    house.post(&message("before")).await.accepted();
+    let () = house.ask(&["DEL", "weir:{0}:ingest"]).await;
+    let () = house.ask(&["SET", "weir:{0}:ingest", "x"]).await;
+    for _ in 0..2 {
+        // Not once a duplicate of a message that never came in.
+        house.post(&message("a")).await.is_unavailable("not-ready");
+    }
+    house.gateway.waits_for("WRONGTYPE").await;
+    let () = house.ask(&["DEL", "weir:{0}:ingest"]).await;
+    house.gateway.ready().await;
+    house.post(&message("a")).await.accepted();
+    house.post(&message("before")).await.duplicate();
+}

@@ -14,6 +14,7 @@ pub mod journey;
 
 pub mod dead_letter;
 
+pub mod alarm;
 pub mod config;
 pub mod log;
 pub mod ops;

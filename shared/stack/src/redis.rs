@@ -39,12 +39,21 @@ pub struct RedisOptions {
     pub maxmemory: Option<u64>,
     /// More lines of configuration as (name, arguments); they win over `deploy/redis.conf`.
     pub settings: Vec<(String, String)>,
+    /// Variables of its environment, which is empty otherwise.
+    pub env: Vec<(String, String)>,
 }
 
 impl RedisOptions {
     /// The defaults, with the data in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> RedisOptions {
-        RedisOptions { dir: dir.into(), port: None, password: None, maxmemory: None, settings: Vec::new() }
+        RedisOptions {
+            dir: dir.into(),
+            port: None,
+            password: None,
+            maxmemory: None,
+            settings: Vec::new(),
+            env: Vec::new(),
+        }
     }
 }
 
@@ -72,6 +81,7 @@ impl RedisServer {
             password,
             maxmemory: options.maxmemory,
             settings: options.settings,
+            env: options.env,
         };
         let process = match options.port {
             Some(port) => {
@@ -170,6 +180,7 @@ async fn launch(config: &Config) -> Result<Process> {
     let log = RunLog::open(&config.dir.join("redis.log"))?;
     let program = program::find(SERVER, "apt-get install redis-server")?;
     let mut command = tied::server_command(&program, "TERM", None)?;
+    command.envs(config.env.iter().cloned());
     command.arg(file).current_dir(&config.dir).stdout(log.stdio()?).stderr(log.stdio()?);
     let process = Process::spawn(command)?;
     wait_until_ready(&process, config, &log).await?;

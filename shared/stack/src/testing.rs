@@ -4,16 +4,23 @@
 //! after its process has ended, even if that was killed by SIGKILL.
 
 mod cleaner;
+mod clock;
+mod disk;
 mod proxy;
 mod replicated;
 mod scratch;
 mod servers;
+mod trap;
 mod wait;
 
+pub use clock::Clock;
+pub use disk::SmallDisk;
 pub use proxy::{Direction, FaultProxy, Faults};
 pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};
 pub use servers::{
-    SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_with, unique_name,
+    SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_by, redis_with,
+    unique_name,
 };
+pub use trap::Trap;
 pub use wait::eventually;

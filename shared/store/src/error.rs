@@ -10,6 +10,8 @@ use crate::scrub::scrub;
 /// PostgreSQL ended a statement: because of `statement_timeout`, or because somebody cancelled it.
 const QUERY_CANCELED: &str = "57014";
 const FOREIGN_KEY_VIOLATION: &str = "23503";
+/// The server is a standby, or was told to take no writes.
+const READ_ONLY: &str = "25006";
 
 /// Why the store did not do what it was asked. Nothing was committed, unless the text says that it is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,10 @@ impl StoreError {
         self.sqlstate.as_deref() == Some(FOREIGN_KEY_VIOLATION)
     }
 
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.sqlstate.as_deref() == Some(READ_ONLY)
+    }
+
     pub(crate) fn new(class: Class, text: impl Into<String>) -> Self {
         Self { class, sqlstate: None, text: text.into() }
     }
@@ -56,6 +62,13 @@ impl From<sqlx::Error> for StoreError {
         match error {
             sqlx::Error::Database(error) => Self::of_server(&*error),
             sqlx::Error::Migrate(error) => Self::from(*error),
+            // The pool tries again by itself while the server is starting or has no connection left, and then says only
+            // that it took too long.
+            sqlx::Error::PoolTimedOut => Self::new(
+                Class::Dependency,
+                "no connection became free in time, or the server takes no more (max_connections, the limit of a role or \
+                 a database, a start that takes long)",
+            ),
             other => Self::new(class_of_client(&other), scrub("", &other.to_string())),
         }
     }

@@ -33,6 +33,12 @@ impl Store {
         self.on_connection(async |connection| Ok(settings.fetch_one(connection).await?)).await
     }
 
+    /// The server's clock, in Unix milliseconds.
+    pub async fn clock_ms(&self) -> Result<i64, StoreError> {
+        let clock = sqlx::query_scalar!(r#"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS "ms!""#);
+        self.on_connection(async |connection| Ok(clock.fetch_one(connection).await?)).await
+    }
+
     /// How many more connections the server would accept now. Those that only a superuser may use do not count.
     pub async fn connections_left(&self) -> Result<i64, StoreError> {
         let left = sqlx::query_scalar!(

@@ -1,5 +1,8 @@
 //! A connection for as long as one call takes.
 //!
+//! One to a server that takes no writes is closed: after a failover its address may lead to the new primary, while the
+//! connection would stay with the old one.
+//!
 //! One that is in the middle of something when its call ends, by deadline or because the caller gave up, is closed: to
 //! wait until it can be used again could take a dead network's quarter of an hour, and its place in the pool with it.
 
@@ -31,7 +34,9 @@ impl Store {
         let deadline = self.deadline();
         let result = tokio::time::timeout(deadline, call(connection)).await;
         let result = result.map_err(|_| StoreError::no_answer(deadline))?;
-        drop(lease.0.take());
+        if !result.as_ref().is_err_and(StoreError::is_read_only) {
+            drop(lease.0.take());
+        }
         result
     }
 }

@@ -88,6 +88,28 @@ pub async fn execute(url: &str, sql: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A session of somebody else, who holds locks and open transactions.
+#[derive(Debug)]
+pub struct Session(PgConnection);
+
+impl Session {
+    /// Opens a session on the database at `url`.
+    ///
+    /// # Errors
+    /// If the server cannot be reached.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Ok(Self(connect(url).await?))
+    }
+
+    /// Runs statements, in the transaction that is open if there is one.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+        run(&mut self.0, sql.to_owned()).await
+    }
+}
+
 impl Store {
     /// The store's own connections: tests look at rows, and hold locks, behind its back.
     pub fn pool(&self) -> &PgPool {

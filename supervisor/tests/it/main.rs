@@ -1,6 +1,7 @@
 //! The binary as its users meet it: real processes, real Redis and PostgreSQL.
 
 mod backlog;
+mod clocks;
 mod console;
 mod crashes;
 mod deploy;
@@ -9,6 +10,7 @@ mod dlq;
 mod doctor;
 mod drill;
 mod failover;
+mod faults;
 mod fleet;
 mod http;
 mod kills;
@@ -17,6 +19,8 @@ mod letters;
 mod logs;
 mod message;
 mod migrate;
+mod moments;
+mod probes;
 mod restart;
 mod send;
 mod sockets;

@@ -64,6 +64,11 @@ impl Stack {
         Self::on(redis().await, empty().await)
     }
 
+    /// A Redis of the caller's, and a migrated database.
+    pub(crate) async fn with_server(redis: TestRedis) -> Self {
+        Self::on(redis, migrated().await)
+    }
+
     fn on(redis: TestRedis, database: String) -> Self {
         let (queue_url, env) = (redis.url(), BTreeMap::new());
         let mut stack = Self { redis, database, data: scratch(), env, queue_url, stop: Shutdown::new() };

@@ -82,6 +82,36 @@ async fn an_entry_of_an_unknown_version_is_parked_and_can_be_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_that_a_newer_gateway_adds_harm_nothing_and_are_kept() {
+    let world = World::new().await;
+    let envelope = |message: &Message<'_>| {
+        let mut fields: serde_json::Value = serde_json::from_slice(&message.encode()).unwrap();
+        fields["colour"] = "blue".into();
+        fields.to_string()
+    };
+    let (good, bad) = (envelope(&message(1)), envelope(&with_nul(2)));
+    let keys = world.queue.keys(0);
+    for envelope in [&good, &bad] {
+        let mut add = redis::cmd("XADD");
+        add.arg(&keys.ingest).arg("*").arg("v").arg("1").arg("e").arg(envelope).arg("shade").arg("dark");
+        world.queue.command::<String>(&add).await.unwrap();
+        for count in ["accepted", "open_ingest"] {
+            world.queue.command::<i64>(redis::cmd("HINCRBY").arg(&keys.count).arg(count).arg(1)).await.unwrap();
+        }
+    }
+    let worker = world.start();
+    let balance = world.drained().await;
+    assert_eq!((balance.stored, balance.dead, world.rows().await), (1, 1, 1));
+    let letter = world.letters(Shelf::Dead).await.remove(0);
+    assert_eq!(String::from_utf8(letter.envelope).unwrap(), bad);
+    let author = Author { who: "test".into(), why: "a newer worker is there".into() };
+    world.queue.replay(0, Shelf::Dead, "r1", &author, &[&letter.entry]).await.unwrap();
+    assert_eq!(world.drained().await.dead_total, 2);
+    assert_eq!(String::from_utf8(world.letters(Shelf::Dead).await.remove(0).envelope).unwrap(), bad);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_curable_failure_is_tried_again_and_then_stored() {
     let world = World::new().await;
     let block = "ALTER TABLE messages ADD CONSTRAINT no_m5 CHECK (external_message_id <> 'm5')";

@@ -1,7 +1,9 @@
 //! The worker against real Redis and PostgreSQL.
 
+mod dependencies;
 mod failures;
 mod fencing;
 mod outages;
+mod panics;
 mod persistence;
 mod support;

@@ -98,6 +98,24 @@ async fn flushed_functions_and_wiped_groups_heal_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_was_wiped_is_worked_from_again() {
+    let world = World::new().await;
+    let worker = world.start();
+    world.accept_new(&messages(0..100)).await;
+    world.drained().await;
+    for wipe in [&["FLUSHALL"][..], &["FUNCTION", "FLUSH"]] {
+        let mut cmd = redis::cmd(wipe[0]);
+        cmd.arg(&wipe[1..]);
+        world.queue.command::<String>(&cmd).await.unwrap();
+    }
+    // What comes before any group is there again must be read too.
+    world.accept_new(&messages(100..200)).await;
+    eventually("everything is a row", PATIENCE, async || world.rows().await == 200).await;
+    assert_eq!(world.drained().await.stored, 100);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_killed_and_comes_back_loses_nothing() {
     let mut world = World::new().await;
     let worker = world.start();

@@ -1,6 +1,6 @@
 //! One builder: a queue, a database, and workers in this process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -82,7 +82,12 @@ impl World {
             lock_timeout: Duration::from_secs(60),
             ..StoreOptions::new(url.to_owned().into())
         };
-        let store = Store::connect_lazy(&options).expect("a URL");
+        self.start_store(config, &options)
+    }
+
+    /// A worker that reaches PostgreSQL in a way of the caller's.
+    pub(crate) fn start_store(&self, config: WorkerConfig, options: &StoreOptions) -> Running {
+        let store = Store::connect_lazy(options).expect("a URL");
         let worker = weir_worker::build(config, &self.queue, store);
         let (name, stop) = (worker.name().to_owned(), Shutdown::new());
         let task = tokio::spawn(worker.run(stop.clone()));
@@ -119,6 +124,29 @@ impl World {
 
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         testing::number(&self.database, sql).await.expect("a number")
+    }
+
+    /// Waits until the worker says that it is paused for a reason that contains `reason`.
+    pub(crate) async fn paused(&self, worker: &Running, reason: &str) {
+        let mut ask = redis::cmd("HGET");
+        ask.arg(weir_core::queue::keys::worker(&worker.name)).arg("state");
+        eventually(&format!("the worker waits: {reason}"), PATIENCE, async || {
+            let state: Result<Option<String>, _> = self.queue.command(&ask).await;
+            state.is_ok_and(|state| state.is_some_and(|state| state.starts_with("paused") && state.contains(reason)))
+        })
+        .await;
+    }
+
+    /// Nobody's entries were taken over, nothing was tried again, nothing is dead.
+    pub(crate) async fn nobody_was_blamed(&self) {
+        let balance = self.balance().await;
+        assert_eq!((balance.retried, balance.dead_total, balance.suspect), (0, 0, 0), "{balance:?}");
+        for partition in 0..self.queue.partitions() {
+            let mut ask = redis::cmd("XINFO");
+            ask.arg("STREAM").arg(&self.queue.keys(partition).suspect);
+            let info: HashMap<String, redis::Value> = self.queue.command(&ask).await.expect("the stream is there");
+            assert_eq!(info["entries-added"], redis::Value::Int(0), "entries were taken over");
+        }
     }
 
     pub(crate) async fn rows(&self) -> i64 {

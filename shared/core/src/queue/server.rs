@@ -125,6 +125,11 @@ impl ServerState {
         self.setting(name).parse().unwrap_or_default()
     }
 
+    /// The server's clock when it answered, in Unix milliseconds; `None` when it does not tell.
+    pub fn clock_ms(&self) -> Option<u64> {
+        Some(self.info_number("server_time_usec") / 1000).filter(|ms| *ms > 0)
+    }
+
     /// Replicas that receive the stream of writes; others may still be copying the data set.
     pub fn replicas_online(&self) -> u32 {
         let one = |n: &u32| self.info(&format!("slave{n}")).contains("state=online");

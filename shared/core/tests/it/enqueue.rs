@@ -81,6 +81,27 @@ async fn a_stream_of_a_wrong_type_leaves_no_dedupe_field_behind() {
 }
 
 #[tokio::test]
+async fn an_entry_that_cannot_be_appended_leaves_no_dedupe_field_behind() {
+    let place = Place::new().await;
+    let enqueuer = place.enqueuer();
+    accepted(&enqueuer.enqueue(&[message("first", "x")]).await[0]);
+    let buckets = place.buckets().await.len();
+    // After the last id that there can be, XADD fails although everything before it succeeds.
+    let last = format!("{0}-{0}", u64::MAX);
+    let () = place.ask(&["XSETID", "weir:{0}:ingest", &last]).await;
+    for _ in 0..2 {
+        let results = enqueuer.enqueue(&[message("a", "x"), message("b", "x")]).await;
+        assert!(results.iter().all(Result::is_err), "{results:?}");
+    }
+    assert_eq!((place.balance().await.accepted, place.buckets().await.len()), (1, buckets));
+    let () = place.ask(&["XTRIM", "weir:{0}:ingest", "MAXLEN", "0"]).await;
+    let () = place.ask(&["XSETID", "weir:{0}:ingest", "1-1"]).await;
+    for result in enqueuer.enqueue(&[message("a", "x"), message("b", "x")]).await {
+        accepted(&result);
+    }
+}
+
+#[tokio::test]
 async fn a_bucket_of_a_wrong_type_costs_only_its_own_messages() {
     let place = Place::new().await;
     let enqueuer = place.enqueuer();

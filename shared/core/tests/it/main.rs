@@ -1,6 +1,8 @@
 //! The queue protocol against real Redis servers.
 
+mod storage;
 mod support;
+mod versions;
 
 mod enqueue;
 mod epochs;
@@ -10,6 +12,7 @@ mod leases;
 mod letters;
 
 mod balance;
+mod clocks;
 
 mod failover;
 mod fsync;

@@ -44,7 +44,7 @@ impl Place {
         Self::on(redis_with(settings).await, 1).await
     }
 
-    async fn on(redis: TestRedis, partitions: u16) -> Self {
+    pub(crate) async fn on(redis: TestRedis, partitions: u16) -> Self {
         let queue = Queue::new(&SecretUrl::new(redis.url()), partitions).unwrap();
         queue.prepare().await.unwrap();
         Self { redis, queue }

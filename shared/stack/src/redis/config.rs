@@ -15,6 +15,7 @@ pub(super) struct Config {
     pub(super) password: String,
     pub(super) maxmemory: Option<u64>,
     pub(super) settings: Vec<(String, String)>,
+    pub(super) env: Vec<(String, String)>,
 }
 
 impl Config {
@@ -85,6 +86,7 @@ mod tests {
             password: "pw".into(),
             maxmemory: Some(5),
             settings: vec![("appendfsync".into(), "no".into()), ("save".into(), String::new())],
+            env: Vec::new(),
         };
         let text = config.text();
         let own = text.strip_prefix(BASE).expect("the shared part comes first");

@@ -21,6 +21,7 @@ for dir; do
     tries=100
     while test -n "$(inhabitants "$dir")" && test "$tries" -gt 0; do sleep 0.1; tries=$((tries - 1)); done
     for pid in $(inhabitants "$dir"); do kill -9 "$pid"; done
+    awk -v dir="$dir" '$2 == dir { print $2 }' /proc/mounts | while read -r mount; do umount -l "$mount"; done
     rm -rf "$dir" || { sleep 1; rm -rf "$dir"; }
 done
 "#;

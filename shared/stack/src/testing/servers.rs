@@ -7,7 +7,7 @@ use std::thread;
 
 use tokio::sync::{OnceCell, oneshot};
 
-use super::{Scratch, scratch};
+use super::{Clock, Scratch, scratch};
 use crate::{PostgresOptions, PostgresServer, RedisOptions, RedisServer, Result};
 
 /// A Redis of one test, with its folder.
@@ -34,6 +34,18 @@ pub async fn redis_with(settings: &[(&str, &str)]) -> TestRedis {
     let scratch = scratch();
     let mut options = RedisOptions::new(scratch.path().join("redis"));
     options.settings = owned(settings);
+    let server = RedisServer::start(options).await;
+    TestRedis { server: started(server), _scratch: scratch }
+}
+
+/// A Redis that goes by a clock which the test can set.
+///
+/// # Panics
+/// If it does not start.
+pub async fn redis_by(clock: &Clock) -> TestRedis {
+    let scratch = scratch();
+    let mut options = RedisOptions::new(scratch.path().join("redis"));
+    options.env = clock.env().into();
     let server = RedisServer::start(options).await;
     TestRedis { server: started(server), _scratch: scratch }
 }

@@ -7,6 +7,7 @@ use super::finding::Findings;
 use super::repair::Repair;
 use crate::cli::status::probe;
 use crate::context::Context;
+use crate::output;
 
 const PART: &str = "database";
 /// The oldest major version that the migrations are tested with.
@@ -32,6 +33,7 @@ async fn look(store: &Store, context: &Context, findings: &mut Findings) -> Resu
     version(&settings, findings);
     durability(&settings, findings);
     connections(store, context, findings).await?;
+    clock(store, findings).await?;
     if schema(store, findings).await? {
         months(store, findings).await?;
     }
@@ -73,6 +75,13 @@ async fn connections(store: &Store, context: &Context, findings: &mut Findings) 
     } else {
         findings.ok(PART, "connections", found);
     }
+    Ok(())
+}
+
+async fn clock(store: &Store, findings: &mut Findings) -> Result<()> {
+    let before = output::now_ms();
+    let theirs = store.clock_ms().await?.max(0) as u64;
+    findings.clock(PART, theirs, before.midpoint(output::now_ms()));
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! What a check found.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Repair;
+use crate::output;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,7 +47,21 @@ pub(super) struct Findings {
     pub(super) repairs: Vec<Repair>,
 }
 
+/// Entry ids and leases are on the clock of Redis, `stored_at` on that of PostgreSQL, the rest on ours.
+const CLOCKS: Duration = Duration::from_secs(2);
+
 impl Findings {
+    /// Judges the clock of a server against ours, both in Unix milliseconds at the same moment.
+    pub(super) fn clock(&mut self, part: &'static str, theirs: u64, ours: u64) {
+        let apart = Duration::from_millis(theirs.abs_diff(ours));
+        if apart > CLOCKS {
+            let found = format!("{} away from the clock of this machine", output::span(apart));
+            self.warn(part, "clock", found, "synchronise both clocks (chrony, systemd-timesyncd)");
+        } else {
+            self.ok(part, "clock", format!("{} ms away from the clock of this machine", apart.as_millis()));
+        }
+    }
+
     pub(super) fn ok(&mut self, part: &'static str, check: &'static str, found: impl Into<String>) {
         self.list.push(Finding { verdict: Verdict::Ok, part, check, found: found.into(), fix: None });
     }

@@ -18,8 +18,6 @@ const PART: &str = "redis";
 const VERSION: u32 = 7;
 /// A fork that takes longer stalls every request for as long.
 const SLOW_FORK: Duration = Duration::from_millis(300);
-/// Entry ids and leases are on the clock of Redis, the rest on ours.
-const CLOCKS: Duration = Duration::from_secs(2);
 
 /// Gives whether the server can be asked at all.
 pub(super) async fn examine(context: &Context, queue: &Queue, findings: &mut Findings) -> bool {
@@ -147,14 +145,7 @@ async fn clock(queue: &Queue, findings: &mut Findings) -> Result<(), QueueError>
     let before = output::now_ms();
     let theirs = roster::clock(queue).await?;
     // Ours at the moment at which Redis looked at its own, more or less.
-    let ours = before.midpoint(output::now_ms());
-    let apart = Duration::from_millis(theirs.abs_diff(ours));
-    if apart > CLOCKS {
-        let found = format!("{} away from the clock of this machine", output::span(apart));
-        findings.warn(PART, "clock", found, "synchronise both clocks (chrony, systemd-timesyncd)");
-    } else {
-        findings.ok(PART, "clock", format!("{} ms away from the clock of this machine", apart.as_millis()));
-    }
+    findings.clock(PART, theirs, before.midpoint(output::now_ms()));
     Ok(())
 }
 

@@ -23,8 +23,10 @@ local function condemn_strangers(alive, streams)
   end
 end
 
+-- A caller whose own lease has run out cannot tell who is dead: the clock leapt, or it was away itself.
 local function find_dead(alive, caller, all_late)
-  local before = all_late and string.format('(%.0f', now_ms()) or '(0'
+  local on_time = tonumber(redis.call('ZSCORE', alive, caller)) >= now_ms()
+  local before = all_late and on_time and string.format('(%.0f', now_ms()) or '(0'
   local late = redis.call('ZRANGEBYSCORE', alive, '-inf', before, 'LIMIT', 0, 2)
   for _, name in ipairs(late) do
     if name ~= caller then return name end
