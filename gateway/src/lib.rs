@@ -1,9 +1,10 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
 //! `server` accepts connections; `ingest` shows a request's whole way in two functions: `address`,
-//! `source` and `verify` say who sends, `decode` makes a message of the body or names every fault, `limit` says
-//! when it is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and
-//! `rejection` make the answer. `guard` watches Redis beside it all and decides whether the gateway may accept.
+//! `source` and `verify` say who sends, `decode` makes a message of the body or names every fault, `storable` among them
+//! what PostgreSQL could not hold, `limit` says when it is too much, `writer` appends it together with all requests that
+//! arrived at the same moment, `answer` and `rejection` make the answer. `guard` watches Redis beside it all and decides
+//! whether the gateway may accept.
 //!
 //! The gateway never opens PostgreSQL.
 
@@ -19,6 +20,8 @@ mod source;
 mod verify;
 
 pub mod decode;
+
+mod storable;
 
 mod limit;
 
