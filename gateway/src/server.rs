@@ -191,7 +191,6 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.http.header_timeout)
             .max_buf_size(64 << 10)
-            .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

@@ -4,6 +4,7 @@ mod support;
 
 mod answers;
 mod batches;
+mod json;
 mod limits;
 mod proofs;
 
