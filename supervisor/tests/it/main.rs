@@ -1,5 +1,6 @@
 //! The binary as its users meet it: real processes, real Redis and PostgreSQL.
 
+mod accepted;
 mod console;
 mod deploy;
 mod dlq;
