@@ -120,9 +120,13 @@ pub(crate) fn mask_phone(phone: &str) -> String {
     format!("…{shown}")
 }
 
-/// Unix milliseconds as people read them, in UTC.
+/// The last millisecond of the year 9999, which is the last that can be written.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// Unix milliseconds as people read them, in UTC. An id can claim any number: what no calendar holds is the last moment
+/// that one does.
 pub(crate) fn time(ms: u64) -> String {
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(LAST_MS))).to_string()
 }
 
 /// A length of time in its two largest units.
@@ -155,6 +159,12 @@ mod tests {
         let text = inert(&serde_json::to_string_pretty(&value).unwrap());
         assert!(text.contains("\\u009b\\u202e\\n\\u001bПривет"), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn a_time_beyond_every_calendar_is_the_last_one() {
+        assert_eq!(time(1_746_057_600_123), "2025-05-01T00:00:00.123Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]

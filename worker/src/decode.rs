@@ -51,6 +51,9 @@ fn new_message(partition: u16, entry: &Entry, message: Message<'_>) -> Decoded {
     let Ok(send_at) = OffsetDateTime::from_unix_timestamp(message.send_at) else {
         return undecodable("send_at is no time");
     };
+    if message.send_at > latest(origin) {
+        return undecodable("send_at is more than a week after the message was accepted");
+    }
     Decoded::Message(Box::new(NewMessage {
         key: Uuid::from_bytes(message.key().0),
         fingerprint: message.fingerprint().as_i64(),
@@ -65,6 +68,17 @@ fn new_message(partition: u16, entry: &Entry, message: Message<'_>) -> Decoded {
         trace_id: trace(&message.traceparent).map(|trace| Uuid::from_u128(trace.trace_id)),
         place: Place { partition: partition as i16, ms: origin.ms as i64, seq: origin.seq as i64 },
     }))
+}
+
+/// The latest second at which a message can have been sent, by its own account. The gateway lets nothing pass that is
+/// more than a day ahead. What comes by another way, such as an import, must not make everybody wait for a month that
+/// has no partition yet. The clocks of Redis and of this machine both count, as one may be wrong.
+fn latest(origin: MessageId) -> i64 {
+    const WEEK: i64 = 7 * 24 * 3600;
+    let accepted = i64::try_from(origin.ms / 1000).unwrap_or(0).min(i64::MAX - WEEK);
+    // An id can claim any time.
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    if accepted > now + 365 * 24 * 3600 { now + WEEK } else { accepted.max(now) + WEEK }
 }
 
 fn trace(text: &str) -> Option<TraceParent> {

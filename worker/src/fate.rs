@@ -153,8 +153,11 @@ pub fn decide(failure: &Failure, attempts: u32, policies: &Policies, chance: f64
     if attempts >= policy.attempts {
         return Fate::Dead;
     }
-    let longest = policy.base.as_secs_f64() * policy.factor.powi(attempts.saturating_sub(1).min(64) as i32);
-    Fate::Retry(Duration::from_secs_f64(longest.min(policy.cap.as_secs_f64()) * chance.clamp(0.0, 1.0)))
+    let growth = policy.factor.powi(attempts.saturating_sub(1).min(64) as i32);
+    let longest = (policy.base.as_secs_f64() * growth).min(policy.cap.as_secs_f64());
+    // No pause is out of reach with settings that were checked; with others the longest one is right.
+    let pause = Duration::try_from_secs_f64(longest * chance.clamp(0.0, 1.0));
+    Fate::Retry(pause.unwrap_or(policy.cap).min(policy.cap))
 }
 
 #[cfg(test)]

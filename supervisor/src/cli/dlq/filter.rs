@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use sha2::{Digest as _, Sha256};
+use weir_core::config::Setting;
 use weir_core::dead_letter::DeadLetter;
 use weir_core::message::MessageId;
 use weir_core::queue::Queue;
@@ -31,10 +32,10 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "TEXT|HASH", help_heading = HEADING)]
     signature: Vec<String>,
     /// Dead for longer than this, such as 2h (an imported letter: since the import)
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, help_heading = HEADING)]
+    #[arg(long, value_name = "AGE", value_parser = <Duration as Setting>::read, help_heading = HEADING)]
     older_than: Option<Duration>,
     /// Dead for less than this, such as 30m
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, help_heading = HEADING)]
+    #[arg(long, value_name = "AGE", value_parser = <Duration as Setting>::read, help_heading = HEADING)]
     newer_than: Option<Duration>,
     /// With this external message id, or message id such as 3-1732233600000-12; repeatable
     #[arg(long, value_name = "ID", help_heading = HEADING)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use weir_core::config::Setting;
 use weir_core::queue::{Queue, keys};
 
 use super::roster::{Roster, supervisor};
@@ -33,7 +34,7 @@ pub(crate) struct Scale {
     #[arg(long)]
     host: Option<String>,
     /// How long to wait until the fleet has that size; 0s does not wait
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = <Duration as Setting>::read)]
     wait: Duration,
     /// Do not ask about 0 workers, or more than 64
     #[arg(long)]

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use weir_core::config::Setting;
 use weir_core::shutdown;
 
 use crate::Ending;
@@ -28,7 +29,7 @@ pub(crate) struct Status {
     #[arg(long)]
     watch: bool,
     /// Time between two looks of --watch
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = <Duration as Setting>::read)]
     every: Duration,
     /// Show every partition of the queue
     #[arg(long)]
