@@ -444,4 +444,42 @@ mod tests {
             prop_assert_eq!(back.message_text, text);
         }
     }
+
+    proptest! {
+        #[test]
+        fn what_is_decoded_keeps_its_fields_and_its_bounds(
+            id in "[A-Za-z0-9._:-]{1,130}",
+            text in any::<String>(),
+            send_at in any::<i64>(),
+            phone in "\\+?[0-9 ()-]{5,20}",
+        ) {
+            let (quoted, sent) = (serde_json::to_string(&text).unwrap(), send_at.to_string());
+            let (id_json, phone_json) = (format!("{id:?}"), format!("{phone:?}"));
+            let body = body(&[
+                ("external_message_id", Some(&id_json)),
+                ("client_phone", Some(&phone_json)),
+                ("message_text", Some(&quoted)),
+                ("send_at", Some(&sent)),
+            ]);
+            match decode(body.as_bytes(), NOW) {
+                Ok(decoded) => {
+                    let message = decoded.message("m", "");
+                    prop_assert_eq!((&*message.external_message_id, &*message.message_text), (&*id, &*text));
+                    prop_assert!(id.len() <= ID_LIMIT && (1..=TEXT_LIMIT).contains(&text.chars().count()));
+                    prop_assert!(send_at == message.send_at && (EARLIEST..=NOW + AHEAD).contains(&send_at));
+                    prop_assert!(check_phone(&message.client_phone).is_ok());
+                }
+                Err(DecodeError::Invalid(faults)) => prop_assert!(!faults.is_empty()),
+                Err(DecodeError::NotAnObject(text)) => prop_assert!(false, "{text}"),
+            }
+        }
+
+        #[test]
+        fn a_batch_falls_apart_into_its_items(items in prop::collection::vec(any::<String>(), 0..9)) {
+            let quoted: Vec<_> = items.iter().map(|item| serde_json::to_string(item).unwrap()).collect();
+            let batch = format!("[{}]", quoted.join(" ,"));
+            let found: Vec<_> = split(batch.as_bytes()).unwrap().into_iter().map(RawValue::get).collect();
+            prop_assert_eq!(found, quoted);
+        }
+    }
 }

@@ -92,6 +92,8 @@ fn check_number(number: &str) -> Result<(), Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn code(json: &str) -> &'static str {
@@ -147,6 +149,22 @@ mod tests {
             (&nested(100_000), "depth"),
         ] {
             assert_eq!(code(json), expected, "{:.40}", json);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_judged_without_a_panic(text in "[\\[\\]{}:,\"\\\\u0-9dDeE.+ ntrueflas-]{0,40}") {
+            // Only JSON comes here, but nothing else may do harm either.
+            let _ = check(&text);
+        }
+
+        #[test]
+        fn a_string_is_held_unless_it_has_nul(text in any::<String>()) {
+            let quoted = serde_json::to_string(&text).unwrap();
+            let expected = if text.contains('\0') { Err(NUL) } else { Ok(()) };
+            prop_assert_eq!(check(&quoted), expected);
+            prop_assert_eq!(check(&format!("[{{{quoted}:{quoted}}}]")), expected);
         }
     }
 }

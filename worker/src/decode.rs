@@ -113,3 +113,80 @@ pub(crate) fn letter(entry: &Entry, failure_class: &str, code: &str, error: Stri
         ..DeadLetter::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use weir_core::journey::Journey;
+    use weir_core::queue::consume::Lane;
+
+    use super::*;
+
+    fn entry(envelope: Option<Vec<u8>>) -> Entry {
+        Entry {
+            lane: Lane::Ingest,
+            id: "1760000000000-1".into(),
+            version: ENTRY_VERSION.into(),
+            envelope,
+            journey: Journey::default(),
+            origin: "1760000000000-1".into(),
+            crashes: 0,
+            replay: String::new(),
+            strange: Vec::new(),
+        }
+    }
+
+    fn envelope(send_at: i64) -> Vec<u8> {
+        format!(r#"{{"src":"m","id":"1","client":"c","phone":"+7","text":"t","sent":{send_at}}}"#).into_bytes()
+    }
+
+    fn fate_of(entry: &Entry) -> String {
+        match decode(1, entry, 3) {
+            Decoded::Message(_) => "message".into(),
+            Decoded::Foreign => "foreign".into(),
+            Decoded::Failed(failure) => failure.text(),
+        }
+    }
+
+    #[test]
+    fn a_time_for_which_there_is_no_month_is_the_messages_own_fault() {
+        let soon = OffsetDateTime::now_utc().unix_timestamp() + 2 * 24 * 3600;
+        for (send_at, expected) in [
+            (soon, "message"),
+            (-62_135_596_800, "message"),
+            (soon + 30 * 24 * 3600, "send_at is more than a week after the message was accepted"),
+            (253_402_300_799, "send_at is more than a week after the message was accepted"),
+            (i64::MAX, "send_at is no time"),
+            (i64::MIN, "send_at is no time"),
+        ] {
+            assert_eq!(fate_of(&entry(Some(envelope(send_at)))), expected, "{send_at}");
+        }
+        for origin in ["253402300799000-1", "18446744073709551615-0"] {
+            let far = Entry { origin: origin.into(), ..entry(Some(envelope(253_402_300_799))) };
+            assert!(fate_of(&far).starts_with("send_at is more"), "{origin}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_entry_makes_a_worker_panic(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..100),
+                any::<i64>().prop_map(envelope),
+                "\\{(\"(src|id|client|phone|text|sent|extra|trace)\":(\"a\\\\u0000\"|-?[0-9]{1,20}|null|\\[\\]),?){0,8}\\}".prop_map(String::into_bytes),
+            ],
+            version in prop_oneof![Just(ENTRY_VERSION.to_owned()), any::<String>()],
+            origin in prop_oneof!["[0-9]{1,20}-[0-9]{1,20}", any::<String>()],
+            crashes in 0_u32..5,
+            strange in prop::collection::vec(any::<(String, String)>(), 0..3),
+            has_envelope in any::<bool>(),
+        ) {
+            let entry = Entry { version, origin, crashes, strange, ..entry(has_envelope.then_some(bytes)) };
+            if let Decoded::Message(message) = decode(1, &entry, 3) {
+                prop_assert!(message.place.accepted_at().year() <= 9999);
+            }
+            let letter = letter(&entry, "decode", "", "x".into());
+            prop_assert_eq!(letter.envelope, entry.envelope.unwrap_or_else(|| serde_json::to_vec(&entry.strange).unwrap()));
+        }
+    }
+}
