@@ -146,6 +146,8 @@ pub(crate) fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -171,5 +173,21 @@ mod tests {
     fn a_phone_shows_its_last_four_digits() {
         assert_eq!(mask_phone("+79194961182"), "…1182");
         assert_eq!(mask_phone(""), "…");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_drives_the_terminal(text in any::<String>()) {
+            prop_assert!(!escape(&text).contains(could_drive_terminal));
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert!(!inert(&json).contains(could_drive_terminal));
+            prop_assert_eq!(serde_json::from_str::<String>(&inert(&json)).unwrap(), text.clone());
+            prop_assert!(mask_phone(&text).chars().count() <= 5);
+        }
+
+        #[test]
+        fn any_time_and_any_span_can_be_written(ms in any::<u64>(), seconds in any::<u64>()) {
+            prop_assert!(time(ms).ends_with('Z') && !span(Duration::from_secs(seconds)).is_empty());
+        }
     }
 }

@@ -103,6 +103,8 @@ pub(crate) fn hidden_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ENVELOPE: &str = "{\"src\":\"m\",\"id\":\"1\",\"client\":\"c\",\"phone\":\"+79194961182\",\"text\":\"a\\u001b[2Jb\u{9b}\",\
@@ -138,5 +140,17 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         assert_eq!(shorten("Привет", 3), "При…");
         assert_eq!(shorten("Привет", 6), "Привет");
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_drives_the_terminal(bytes in any::<Vec<u8>>(), text in any::<String>(), reveal in any::<bool>()) {
+            let object = serde_json::json!({ "text": &text, "extra": { text.clone(): &text }, text: 1 }).to_string();
+            for bytes in [&bytes[..], object.as_bytes()] {
+                let lines = payload(bytes, reveal);
+                prop_assert!(lines.iter().all(|line| output::escape(line) == *line), "{lines:?}");
+                let _ = payload_value(bytes, reveal);
+            }
+        }
     }
 }

@@ -173,3 +173,19 @@ impl Scale {
         Ending::Done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_wanted_is_read_as_it_is_written(text in "auto|[0-9+-]{0,12}|\\PC{0,9}") {
+            if let Ok(wanted) = text.parse::<Wanted>() {
+                prop_assert_eq!(wanted.to_string().parse::<Wanted>(), Ok(wanted));
+            }
+        }
+    }
+}
