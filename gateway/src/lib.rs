@@ -23,6 +23,9 @@ pub mod decode;
 
 mod storable;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod limit;
 
 mod writer;

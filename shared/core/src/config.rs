@@ -52,15 +52,19 @@ impl Reader {
     pub fn new(flags: BTreeMap<String, String>, env: BTreeMap<String, String>, file: &Path, must_exist: bool) -> Self {
         let mut reader = Self { flags, env, file_name: file.to_owned(), ..Self::default() };
         match std::fs::read_to_string(file) {
-            Ok(text) => match text.parse::<Table>() {
-                Ok(table) => reader.file = table,
-                // The message alone: the excerpt of the file that comes with it may hold a secret.
-                Err(error) => reader.mistake(format!("{}: {}", file.display(), error.message())),
-            },
+            Ok(text) => reader.parse(file, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {}
             Err(error) => reader.mistake(format!("{} cannot be read: {error}", file.display())),
         }
         reader
+    }
+
+    pub(crate) fn parse(&mut self, file: &Path, text: &str) {
+        match text.parse::<Table>() {
+            Ok(table) => self.file = table,
+            // The message alone: the excerpt of the file that comes with it may hold a secret.
+            Err(error) => self.mistake(format!("{}: {}", file.display(), error.message())),
+        }
     }
 
     /// The environment of this process over the variables of `.env` in the current folder.

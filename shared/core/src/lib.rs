@@ -15,6 +15,8 @@ pub mod journey;
 pub mod dead_letter;
 
 pub mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod ops;
 pub mod planted;
 pub mod secret;

@@ -133,7 +133,7 @@ impl Filter {
         self.older_than.is_none_or(|least| age >= least) && self.newer_than.is_none_or(|most| age < most)
     }
 
-    fn matches(&self, letter: &DeadLetter, now_ms: u64) -> bool {
+    pub(super) fn matches(&self, letter: &DeadLetter, now_ms: u64) -> bool {
         Self::wants(&self.source, &letter.source)
             && Self::wants(&self.class, &letter.class)
             && Self::wants(&self.code, &letter.code)
