@@ -1,6 +1,7 @@
 //! The binary as its users meet it: real processes, real Redis and PostgreSQL.
 
 mod accepted;
+mod canaries;
 mod console;
 mod deploy;
 mod dlq;
