@@ -8,7 +8,7 @@ mod stack_file;
 mod supervise;
 
 #[cfg(fuzzing)]
-pub use cli::dlq::fuzzing;
+pub use cli::fuzzing;
 
 use std::process::ExitCode;
 
