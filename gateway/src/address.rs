@@ -84,7 +84,7 @@ mod tests {
             let proxies = proxies.iter().map(|[a, b, c]| IpAddr::from([10, *a, *b, *c]));
             let chain: Vec<_> = before.into_iter().chain([client]).chain(proxies).map(|ip| ip.to_string()).collect();
             let mut headers = HeaderMap::new();
-            for value in if lines { chain.clone() } else { vec![chain.join(", ")] } {
+            for value in if lines { chain } else { vec![chain.join(", ")] } {
                 headers.append("x-forwarded-for", value.parse().unwrap());
             }
             prop_assert_eq!(client_address([10, 0, 0, 1].into(), &headers, &trusted()), client);

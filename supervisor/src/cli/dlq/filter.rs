@@ -338,7 +338,7 @@ mod tests {
             let letter = DeadLetter { external_message_id: id.clone(), error, origin: format!("{}-{}", origin.0, origin.1), ..letter() };
             let whole = letter.signature();
             for filter in [
-                Filter { id: vec![id.clone()], ..Filter::default() },
+                Filter { id: vec![id], ..Filter::default() },
                 Filter { id: vec![format!("3-{}", letter.origin)], ..Filter::default() },
                 Filter { signature: vec![whole.clone()], ..Filter::default() },
                 Filter { signature: vec![signature_hash(&whole)], ..Filter::default() },
