@@ -21,7 +21,8 @@ use look::Watcher;
 /// Show what runs, what waits, and whether every accepted message is accounted for
 ///
 /// Exit code 3 when something is not right: a part is down or not ready, nothing runs, or the balance has a drift. The
-/// JSON form holds the addresses, URLs with their passwords and process ids of all that `weir up` runs.
+/// JSON form holds the addresses, URLs and process ids of all that `weir up` runs; passwords are in its stack.json
+/// alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  weir status --partitions\n  weir status --output json | jq .balance.drift")]
 pub(crate) struct Status {
