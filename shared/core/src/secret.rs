@@ -25,8 +25,8 @@ impl fmt::Display for SecretUrl {
         let Some((scheme, rest)) = self.expose().split_once("://") else { return f.write_str("***") };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (login, host) = authority.rsplit_once('@').map_or(("", authority), |(_, host)| ("***@", host));
-        // An @ behind the authority is most likely the end of a password with a / or a ? in it.
-        if path.contains('@') || !names_servers(host) {
+        // An @ or a : behind the authority most likely belongs to a login with a / or a ? in it.
+        if path.contains(['@', ':']) || !names_servers(host) {
             return write!(f, "{scheme}://***");
         }
         write!(f, "{scheme}://{login}{host}{}", path.split(['?', '#']).next().unwrap_or_default())
