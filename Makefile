@@ -1,7 +1,7 @@
 # Weir's commands for people who have its source. Each makes sure by itself that what it needs is installed.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test drill bench check audit servers test-servers tools
+.PHONY: help up build test drill bench check audit fuzz servers test-servers tools fuzz-tools
 
 # Queries are checked against the committed .sqlx. Without this a DATABASE_URL in the environment or in .env would make
 # the compiler talk to that database.
@@ -9,6 +9,7 @@ export SQLX_OFFLINE := true
 
 CARGO_DENY := 0.20.2
 SQLX_CLI := 0.9.0
+CARGO_FUZZ := 0.13.2
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ check: servers tools ## Format, lints, documentation, dependency rules, queries 
 audit: tools ## Compare the dependencies with the database of known vulnerabilities (downloads it)
 	cargo deny --locked --workspace check advisories
 
+fuzz: servers fuzz-tools ## Fuzz everything that reads foreign bytes; MINUTES=10 for each target, TARGETS="request entry"
+	@MINUTES=$(or $(MINUTES),10) fuzz/run $(TARGETS)
+
 servers: ## Install redis-server and PostgreSQL unless they are there
 	@deploy/install-servers.sh
 
@@ -61,3 +65,7 @@ tools: ## Install what `make check` needs: rustfmt, clippy, cargo-deny, sqlx-cli
 		|| cargo install --debug --locked cargo-deny@$(CARGO_DENY)
 	@test "$$(cargo sqlx --version 2>/dev/null)" = 'sqlx-cli-sqlx $(SQLX_CLI)' \
 		|| cargo install --debug --locked sqlx-cli@$(SQLX_CLI) --no-default-features --features postgres,rustls
+
+fuzz-tools:
+	@test "$$(cargo fuzz --version 2>/dev/null)" = 'cargo-fuzz $(CARGO_FUZZ)' \
+		|| cargo install --debug --locked cargo-fuzz@$(CARGO_FUZZ)

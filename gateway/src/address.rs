@@ -47,6 +47,8 @@ fn hop(text: &str) -> Option<IpAddr> {
 mod tests {
     use std::num::NonZeroU32;
 
+    use proptest::prelude::*;
+
     use crate::config::Rate;
     use crate::limit::AddressLimiter;
 
@@ -125,5 +127,42 @@ mod tests {
         assert_eq!(passed("10.0.0.1", &trusted, behind), 10, "left of the real one");
         assert_eq!(passed("10.0.0.1", &trusted, |n| format!("203.0.113.{}", n % 2)), 20, "two clients");
         assert_eq!(passed("10.0.0.1", &trusted, |n| format!("2001:db8::{n:x}")), 10, "one network");
+    }
+
+    fn trusted() -> Vec<IpNet> {
+        vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic_or_moves_who_is_not_behind_a_proxy(
+            peer in any::<IpAddr>(),
+            values in prop::collection::vec(prop_oneof![prop::collection::vec(any::<u8>(), 0..60), "[0-9a-f:., ]{0,60}".prop_map(String::into_bytes)], 0..4),
+        ) {
+            let mut headers = HeaderMap::new();
+            for value in values.iter().filter_map(|value| hyper::header::HeaderValue::from_bytes(value).ok()) {
+                headers.append("x-forwarded-for", value);
+            }
+            prop_assert_eq!(client_address(peer, &headers, &[]), peer);
+            let found = client_address(peer, &headers, &trusted());
+            prop_assert!(is_trusted(peer, &trusted()) || found == peer);
+        }
+
+        #[test]
+        fn it_is_the_last_address_that_no_proxy_added(
+            before in prop::collection::vec(any::<IpAddr>(), 0..4),
+            client in any::<IpAddr>(),
+            proxies in prop::collection::vec(any::<[u8; 3]>(), 0..4),
+            lines in any::<bool>(),
+        ) {
+            prop_assume!(!is_trusted(client, &trusted()));
+            let proxies = proxies.iter().map(|[a, b, c]| IpAddr::from([10, *a, *b, *c]));
+            let chain: Vec<_> = before.into_iter().chain([client]).chain(proxies).map(|ip| ip.to_string()).collect();
+            let mut headers = HeaderMap::new();
+            for value in if lines { chain } else { vec![chain.join(", ")] } {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            prop_assert_eq!(client_address([10, 0, 0, 1].into(), &headers, &trusted()), client);
+        }
     }
 }

@@ -307,6 +307,8 @@ fn read_proof(table: &mut Reader, name: &str) -> Proof {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use std::collections::BTreeMap;
 
@@ -346,6 +348,25 @@ mod tests {
             ["name = \"A B\"", "none of messenger", "no secret", "source 1: secrt is no setting", "shorter than 8"]
         {
             assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_rate_is_read_as_it_is_written_and_nothing_else_is_one(per_second in 1_u32.., burst in 1_u32.., text in any::<String>()) {
+            let rate = Rate::new(per_second, burst);
+            prop_assert_eq!(MaybeRate::read(&format!("{per_second}/s burst {burst}")), Ok(MaybeRate(Some(rate))));
+            let _ = (MaybeRate::read(&text), IpNetSetting::read(&text).is_ok());
+            for wrong in ["0/s", "-1/s", "1/m", "1.5/s", "1/s burst 0", "1/s burst", "4294967296/s", "", "/s"] {
+                prop_assert!(MaybeRate::read(wrong).is_err(), "{wrong}");
+            }
+        }
+
+        #[test]
+        fn no_file_makes_reading_the_sources_panic(value in any::<String>(), key in "name|kind|header|secret|proof|rate|per_client") {
+            let _ = read(&format!("[[source]]\nname = \"a\"\n{key} = {value}\n"));
+            let _ = read(&format!("[[source]]\n{key} = {:?}\n", value));
+            let _ = read(&format!("source = {value}\n"));
         }
     }
 }

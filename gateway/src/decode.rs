@@ -1,12 +1,15 @@
 //! From bytes to one message, or to the list of everything that is wrong with them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use weir_core::message::Message;
+
+use crate::storable;
 
 /// 2000-01-01T00:00:00Z, the earliest time a message can have been sent at.
 pub const EARLIEST: i64 = 946_684_800;
@@ -19,6 +22,9 @@ pub const TEXT_LIMIT: usize = 4096;
 
 /// Longest external id, in characters.
 pub const ID_LIMIT: usize = 128;
+
+/// Faults after which no more unknown fields are looked at: an answer must not be larger than what it answers.
+const FAULTS: usize = 20;
 
 /// One thing that is wrong with one field. The words hold nothing of its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,9 +56,9 @@ struct Flat<'a> {
     extra: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
-/// A member's name: borrowed unless it is written with escapes.
+/// A string, such as a member's name: borrowed unless it is written with escapes.
 #[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Name<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Flat<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -120,7 +126,7 @@ pub fn decode(body: &[u8], now: i64) -> Result<Decoded<'_>, DecodeError> {
     let mut faults = Vec::new();
     let mut fault = |at: usize, (code, message)| faults.push(Fault { field: FIELDS[at].to_owned(), code, message });
     for (at, _) in flat.twice.iter().enumerate().filter(|(_, twice)| **twice) {
-        fault(at, ("duplicate", "is there more than once"));
+        fault(at, TWICE);
     }
     let mut read = |at: usize, check: fn(&str) -> Check| {
         let value = flat.fields[at].ok_or(("missing", "is required")).and_then(|raw| text(raw));
@@ -156,8 +162,11 @@ fn describe(error: &serde_json::Error) -> String {
     }
 }
 
-type Wrong = (&'static str, &'static str);
+/// A fault's code and its words.
+pub(crate) type Wrong = (&'static str, &'static str);
 type Check = Result<(), Wrong>;
+
+const TWICE: Wrong = ("duplicate", "is there more than once");
 
 fn text(raw: &RawValue) -> Result<Cow<'_, str>, Wrong> {
     if !raw.get().starts_with('"') {
@@ -211,10 +220,15 @@ fn read_extra(extra: &[(Cow<'_, str>, &RawValue)], faults: &mut Vec<Fault>) -> O
     if extra.is_empty() {
         return None;
     }
+    let mut names = HashSet::with_capacity(extra.len());
     let mut object = String::from("{");
     for (name, value) in extra {
-        if let Err((code, message)) = storable(name, value) {
-            faults.push(Fault { field: name.chars().filter(|c| !c.is_control()).take(64).collect(), code, message });
+        let twice = !names.insert(name);
+        if let Err((code, message)) = check_extra(name, value, twice) {
+            faults.push(Fault { field: shown(name), code, message });
+            if faults.len() >= FAULTS {
+                break;
+            }
             continue;
         }
         if object.len() > 1 {
@@ -228,20 +242,19 @@ fn read_extra(extra: &[(Cow<'_, str>, &RawValue)], faults: &mut Vec<Fault>) -> O
     RawValue::from_string(object).ok()
 }
 
-fn storable(name: &str, raw: &RawValue) -> Check {
-    let value: serde_json::Value = serde_json::from_str(raw.get())
-        .map_err(|_| ("unsupported", "holds a broken escape, a number out of range or more than 127 levels"))?;
-    if name.contains('\0') || holds_nul(&value) { Err(("nul", "must not hold NUL")) } else { Ok(()) }
+fn check_extra(name: &str, value: &RawValue, twice: bool) -> Check {
+    if name.contains('\0') {
+        return Err(("nul", "must not hold NUL"));
+    }
+    if twice {
+        return Err(TWICE);
+    }
+    storable::check(value.get())
 }
 
-fn holds_nul(value: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        Value::Object(members) => members.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
+/// An unknown field's name for its sender's log: not too long, and nothing in it that drives a terminal.
+fn shown(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
@@ -374,6 +387,26 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_field_that_comes_twice_is_a_fault_however_it_is_written() {
+        let twice = body(&[]).replace('{', r#"{"x":1,"\u0078":1,"#);
+        assert_eq!(faults(&twice), [("x".to_owned(), "duplicate")]);
+    }
+
+    #[test]
+    fn a_name_is_told_without_what_drives_a_terminal() {
+        let name = format!("a\u{202e}{}", "b".repeat(100));
+        let found = faults(&body(&[(&name, Some("1e400"))]));
+        assert_eq!(found, [(format!("a\\u{{202e}}{}", "b".repeat(62)), "number")]);
+        assert_eq!(faults(&body(&[("\\u0000", Some("1"))])), [("\\0".to_owned(), "nul")]);
+    }
+
+    #[test]
+    fn an_answer_does_not_grow_with_the_faults_of_unknown_fields() {
+        let many: String = (0..5000).map(|n| format!(r#""x{n}":"\u0000","#)).collect();
+        assert_eq!(faults(&body(&[]).replace('{', &format!("{{{many}"))).len(), FAULTS);
+    }
+
+    #[test]
     fn bytes_that_are_no_object_are_refused_without_quoting_them() {
         for bytes in [
             &b""[..],
@@ -409,6 +442,44 @@ mod tests {
             let bytes = decoded.message("m", "").encode();
             let back: Message<'_> = serde_json::from_slice(&bytes).unwrap();
             prop_assert_eq!(back.message_text, text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_decoded_keeps_its_fields_and_its_bounds(
+            id in "[A-Za-z0-9._:-]{1,130}",
+            text in any::<String>(),
+            send_at in any::<i64>(),
+            phone in "\\+?[0-9 ()-]{5,20}",
+        ) {
+            let (quoted, sent) = (serde_json::to_string(&text).unwrap(), send_at.to_string());
+            let (id_json, phone_json) = (format!("{id:?}"), format!("{phone:?}"));
+            let body = body(&[
+                ("external_message_id", Some(&id_json)),
+                ("client_phone", Some(&phone_json)),
+                ("message_text", Some(&quoted)),
+                ("send_at", Some(&sent)),
+            ]);
+            match decode(body.as_bytes(), NOW) {
+                Ok(decoded) => {
+                    let message = decoded.message("m", "");
+                    prop_assert_eq!((&*message.external_message_id, &*message.message_text), (&*id, &*text));
+                    prop_assert!(id.len() <= ID_LIMIT && (1..=TEXT_LIMIT).contains(&text.chars().count()));
+                    prop_assert!(send_at == message.send_at && (EARLIEST..=NOW + AHEAD).contains(&send_at));
+                    prop_assert!(check_phone(&message.client_phone).is_ok());
+                }
+                Err(DecodeError::Invalid(faults)) => prop_assert!(!faults.is_empty()),
+                Err(DecodeError::NotAnObject(text)) => prop_assert!(false, "{text}"),
+            }
+        }
+
+        #[test]
+        fn a_batch_falls_apart_into_its_items(items in prop::collection::vec(any::<String>(), 0..9)) {
+            let quoted: Vec<_> = items.iter().map(|item| serde_json::to_string(item).unwrap()).collect();
+            let batch = format!("[{}]", quoted.join(" ,"));
+            let found: Vec<_> = split(batch.as_bytes()).unwrap().into_iter().map(RawValue::get).collect();
+            prop_assert_eq!(found, quoted);
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! `listen` has the sockets and `server` accepts connections, as many as `peers` admits of an address, with the
 //! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `ingest` shows a request's whole way in two
-//! functions: `address`,
-//! `source` and `verify` say who sends, `decode` makes a message of the body or names every fault, `limit` says
-//! when it is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and
-//! `rejection` make the answer. `guard` watches Redis beside it all and decides whether the gateway may accept.
+//! functions: `address`, `source` and `verify` say who sends, `decode` makes a message of the body or names every
+//! fault, `storable` among them what PostgreSQL could not hold, `limit` says when it is too much, `writer` appends it
+//! together with all requests that arrived at the same moment, `answer` and `rejection` make the answer. `guard` watches
+//! Redis beside it all and decides whether the gateway may accept.
 //!
 //! The gateway never opens PostgreSQL.
 
@@ -30,6 +30,11 @@ mod source;
 mod verify;
 
 pub mod decode;
+
+mod storable;
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 mod limit;
 

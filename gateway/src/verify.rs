@@ -90,6 +90,8 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -141,5 +143,50 @@ mod tests {
         let verifier = Verifier::new(&Proof::HmacSha256 { header: "x-signature".into(), secrets: secret });
         let tag = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         assert!(verifier.check_body(&headers(&[("x-signature", tag)]), b"what do ya want for nothing?").is_ok());
+    }
+
+    fn verifier() -> Verifier {
+        Verifier::new(&Proof::HmacSha256 { header: "x-signature".into(), secrets: secrets() })
+    }
+
+    fn tag(secret: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut mac: Hmac<Sha256> = Hmac::new_from_slice(secret).unwrap();
+        mac.update(body);
+        mac.finalize().into_bytes().to_vec()
+    }
+
+    fn signed(value: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = hyper::header::HeaderValue::from_bytes(value) {
+            headers.append("x-signature", value);
+        }
+        headers
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_that_was_made_up_proves_anything(value in prop::collection::vec(any::<u8>(), 0..100), body in any::<Vec<u8>>()) {
+            prop_assert!(verifier().check_body(&signed(&value), &body).is_err());
+            let header = Verifier::new(&Proof::Header { header: "x-signature".into(), secrets: secrets() });
+            prop_assert!(header.check_headers(&signed(&value)).is_err());
+        }
+
+        #[test]
+        fn a_tag_is_good_in_each_notation_and_for_its_body_alone(body in any::<Vec<u8>>(), flip in 0_usize..256) {
+            use base64::Engine as _;
+            let good = tag(b"new-secret", &body);
+            let mut bad = good.clone();
+            bad[flip / 8] ^= 1 << (flip % 8);
+            for (tag, expected) in [(&good, true), (&bad, false)] {
+                let base64 = base64::engine::general_purpose::STANDARD.encode(tag);
+                for value in [hex::encode(tag), hex::encode_upper(tag), base64] {
+                    prop_assert_eq!(verifier().check_body(&signed(value.as_bytes()), &body).is_ok(), expected);
+                    let prefixed = format!("sha256={value}");
+                    prop_assert_eq!(verifier().check_body(&signed(prefixed.as_bytes()), &body).is_ok(), expected);
+                    let other = [&body[..], b" "].concat();
+                    prop_assert!(verifier().check_body(&signed(value.as_bytes()), &other).is_err());
+                }
+            }
+        }
     }
 }

@@ -117,3 +117,26 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_setting_shows_a_secret() {
+        const SECRET: &str = "hunter2-hunter2";
+        let names = ["WEIR_REDIS_URL", "WEIR_CACHE_URL", "WEIR_DATABASE_URL", "REDIS_PASSWORD"];
+        let value = |name: &str| match name {
+            "REDIS_PASSWORD" => SECRET.to_owned(),
+            _ => format!("postgres://weir:{SECRET}@db/weir?password={SECRET}"),
+        };
+        let env = names.iter().map(|name| ((*name).to_owned(), value(name))).collect();
+        let mut reader = Reader::new(BTreeMap::new(), env, "no-such-file".as_ref(), false);
+        let settings = Settings::read(&mut reader);
+        assert!(settings.redis.url.is_some() && settings.redis.cache.is_some() && settings.database.url.is_some());
+        for shown in [format!("{settings:?}"), format!("{settings:#?}"), format!("{reader:?}")] {
+            assert!(!shown.contains(SECRET), "{shown}");
+        }
+        reader.finish().unwrap();
+    }
+}

@@ -7,6 +7,9 @@ mod output;
 mod stack_file;
 mod supervise;
 
+#[cfg(fuzzing)]
+pub use cli::fuzzing;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -25,7 +28,8 @@ pub(crate) enum Ending {
     Negative,
 }
 
-fn main() -> ExitCode {
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

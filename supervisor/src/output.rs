@@ -120,9 +120,13 @@ pub(crate) fn mask_phone(phone: &str) -> String {
     format!("…{shown}")
 }
 
-/// Unix milliseconds as people read them, in UTC.
+/// The last millisecond of the year 9999, which is the last that can be written.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// Unix milliseconds as people read them, in UTC. An id can claim any number: what no calendar holds is the last moment
+/// that one does.
 pub(crate) fn time(ms: u64) -> String {
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(LAST_MS))).to_string()
 }
 
 /// A length of time in its two largest units.
@@ -142,6 +146,8 @@ pub(crate) fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -158,8 +164,30 @@ mod tests {
     }
 
     #[test]
+    fn a_time_beyond_every_calendar_is_the_last_one() {
+        assert_eq!(time(1_746_057_600_123), "2025-05-01T00:00:00.123Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
     fn a_phone_shows_its_last_four_digits() {
         assert_eq!(mask_phone("+79194961182"), "…1182");
         assert_eq!(mask_phone(""), "…");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_drives_the_terminal(text in any::<String>()) {
+            prop_assert!(!escape(&text).contains(could_drive_terminal));
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert!(!inert(&json).contains(could_drive_terminal));
+            prop_assert!(serde_json::from_str::<String>(&inert(&json)).unwrap() == text);
+            prop_assert!(mask_phone(&text).chars().count() <= 5);
+        }
+
+        #[test]
+        fn any_time_and_any_span_can_be_written(ms in any::<u64>(), seconds in any::<u64>()) {
+            prop_assert!(time(ms).ends_with('Z') && !span(Duration::from_secs(seconds)).is_empty());
+        }
     }
 }

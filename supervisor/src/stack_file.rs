@@ -1,5 +1,6 @@
 //! `stack.json`: what `weir up` runs, and where. It holds passwords: only its owner can read it.
 
+use std::fmt;
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use weir_core::secret::SecretUrl;
 
 /// Everything that runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,13 +31,26 @@ pub(crate) struct StackFile {
     pub(crate) processes: Vec<Role>,
 }
 
-/// A server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A server. Its `Debug` shows no password.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Server {
     /// With its password.
     pub(crate) url: String,
     /// `None` when it was there before us.
     pub(crate) pid: Option<u32>,
+}
+
+impl Server {
+    /// The URL as it may be shown.
+    pub(crate) fn shown(&self) -> String {
+        SecretUrl::new(self.url.clone()).to_string()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("url", &self.shown()).field("pid", &self.pid).finish()
+    }
 }
 
 /// A process of the fleet.
@@ -61,6 +76,14 @@ impl StackFile {
     /// Where it is in a data folder.
     pub(crate) fn path(data: &Path) -> PathBuf {
         data.join("stack.json")
+    }
+
+    /// The same without the passwords, for people and programs that look.
+    pub(crate) fn without_passwords(mut self) -> Self {
+        for server in [&mut self.redis, &mut self.database] {
+            server.url = server.shown();
+        }
+        self
     }
 
     /// Reads it; `None` when there is none.

@@ -23,7 +23,7 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// Clients whose ids are remembered. Default 200,000: about 60 MB.
     pub cached_dialogs: u64,
-    /// Months for which PostgreSQL's partitions are made ahead. Default 3.
+    /// Months for which PostgreSQL's partitions are made ahead: one at least, for messages of tomorrow. Default 3.
     pub months_ahead: u16,
     /// When and how often a failed message is tried again, by class.
     pub retry: Policies,
@@ -42,6 +42,10 @@ impl WorkerConfig {
         if !(1..=5000).contains(&batch) {
             reader.mistake("worker.batch: is not between 1 and 5000");
         }
+        let months_ahead = reader.get("worker.months_ahead", &[], 3);
+        if !(1..=120).contains(&months_ahead) {
+            reader.mistake("worker.months_ahead: is not between 1 and 120");
+        }
         Self {
             name: reader.optional("worker.name", &[]),
             batch,
@@ -50,7 +54,7 @@ impl WorkerConfig {
             crashes: reader.get("worker.crashes", &[], 3).max(1),
             drain: reader.get("worker.drain", &[], Duration::from_secs(10)),
             cached_dialogs: reader.get("worker.cached_dialogs", &[], 200_000),
-            months_ahead: reader.get("worker.months_ahead", &[], 3),
+            months_ahead,
             retry: Policies {
                 data: read_policy(reader, "data", 1),
                 constraint: read_policy(reader, "constraint", 8),
@@ -65,10 +69,14 @@ impl WorkerConfig {
 fn read_policy(reader: &mut Reader, class: &str, attempts: u32) -> Policy {
     let key = |name: &str| format!("retry.{class}.{name}");
     let (n, base, factor, cap) = (key("attempts"), key("base"), key("factor"), key("cap"));
+    let growth = reader.get(&factor, &[], 3.0);
+    if !(1.0..=1000.0).contains(&growth) {
+        reader.mistake(format!("{factor}: is not between 1 and 1000"));
+    }
     Policy {
         attempts: reader.get(&n, &[], attempts).max(1),
         base: reader.get(&base, &[], Duration::from_secs(1)),
-        factor: reader.get(&factor, &[], 3.0),
+        factor: growth,
         cap: reader.get(&cap, &[], Duration::from_secs(15 * 60)),
     }
 }

@@ -153,12 +153,17 @@ pub fn decide(failure: &Failure, attempts: u32, policies: &Policies, chance: f64
     if attempts >= policy.attempts {
         return Fate::Dead;
     }
-    let longest = policy.base.as_secs_f64() * policy.factor.powi(attempts.saturating_sub(1).min(64) as i32);
-    Fate::Retry(Duration::from_secs_f64(longest.min(policy.cap.as_secs_f64()) * chance.clamp(0.0, 1.0)))
+    let growth = policy.factor.powi(attempts.saturating_sub(1).min(64) as i32);
+    let longest = (policy.base.as_secs_f64() * growth).min(policy.cap.as_secs_f64());
+    // No pause is out of reach with settings that were checked; with others the longest one is right.
+    let pause = Duration::try_from_secs_f64(longest * chance.clamp(0.0, 1.0));
+    Fate::Retry(pause.unwrap_or(policy.cap).min(policy.cap))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn policies(attempts: u32) -> Policies {
@@ -210,6 +215,33 @@ mod tests {
         ];
         for (error, class) in cases {
             assert_eq!(Failure::of_message(&error).class(), class);
+        }
+    }
+
+    fn any_seconds() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (0_u64..100_000).prop_map(Duration::from_millis),
+            any::<u64>().prop_map(Duration::from_secs),
+            Just(Duration::MAX)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_policy_makes_a_pause_longer_than_its_cap_or_a_worker_panic(
+            attempts in any::<u32>(),
+            most in any::<u32>(),
+            base in any_seconds(),
+            cap in any_seconds(),
+            factor in prop_oneof![1.0..10.0, any::<f64>()],
+            chance in prop_oneof![0.0..=1.0, any::<f64>()],
+        ) {
+            let policy = Policy { attempts: most, base, factor, cap };
+            let policies = Policies { data: policy, constraint: policy, timeout: policy, internal: policy };
+            match decide(&timeout(), attempts, &policies, chance) {
+                Fate::Retry(pause) => prop_assert!(attempts < most && pause <= cap),
+                Fate::Dead => prop_assert!(attempts >= most),
+            }
         }
     }
 }

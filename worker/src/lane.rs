@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
 use weir_core::dead_letter::class;
 use weir_core::journey::Attempt;
+use weir_core::message::MessageId;
 use weir_core::planted::{self, Planted};
 use weir_core::queue::consume::{Entry, Lane, Target};
 use weir_core::queue::{Queue, QueueError};
@@ -189,8 +190,9 @@ impl LaneReader {
                     sorted.messages.push(*message);
                 }
                 Decoded::Foreign => {
-                    let error = format!("entry version {} is not known to this worker", entry.version);
-                    tracing::warn!(message_id = %self.message_id(entry), version = entry.version, "parked");
+                    let version: String = entry.version.chars().take(32).flat_map(char::escape_default).collect();
+                    let error = format!("entry version {version} is not known to this worker");
+                    tracing::warn!(message_id = %self.message_id(entry), version, "parked");
                     sorted.targets.push((entry, Target::Parked(Box::new(letter(entry, class::VERSION, "", error)))));
                 }
                 Decoded::Failed(failure) => sorted.targets.push((entry, self.judge(entry, &failure))),
@@ -232,8 +234,10 @@ impl LaneReader {
         }
     }
 
+    /// For the log. What is no id is not repeated there: it could be anything.
     fn message_id(&self, entry: &Entry) -> String {
-        format!("{}-{}", self.partition, entry.origin)
+        let id = MessageId::from_entry(self.partition, &entry.origin);
+        id.map_or_else(|| format!("{}-?", self.partition), |id| id.to_string())
     }
 
     /// From the acceptance to the commit of a message that is a row now.

@@ -24,6 +24,9 @@ mod reap;
 
 mod upkeep;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod state;
 
 pub use config::WorkerConfig;

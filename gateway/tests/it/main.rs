@@ -9,6 +9,7 @@ mod disk;
 mod edges;
 mod floods;
 mod frames;
+mod json;
 mod limits;
 mod network;
 mod outages;

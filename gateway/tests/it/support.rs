@@ -289,6 +289,11 @@ impl Raw {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// Writes until the other side has read enough and closes.
+    pub(crate) async fn write_some(&mut self, bytes: &[u8]) {
+        drop(self.0.write_all(bytes).await);
+    }
+
     /// Everything until the other side closes the connection.
     pub(crate) async fn read_to_end(&mut self) -> String {
         let mut bytes = Vec::new();

@@ -5,7 +5,7 @@
 //! environment too. Everything is read before anything starts, and every mistake is reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::secret::SecretUrl;
 pub struct ConfigError(pub Vec<String>);
 
 /// Reads settings and gathers mistakes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Reader {
     flags: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
@@ -31,6 +31,13 @@ pub struct Reader {
     file: Table,
     known: BTreeSet<String>,
     mistakes: Vec<String>,
+}
+
+/// Flags, environment and file hold secrets.
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("file_name", &self.file_name).finish_non_exhaustive()
+    }
 }
 
 /// A text and where it was found, for the mistake that names it.
@@ -45,15 +52,19 @@ impl Reader {
     pub fn new(flags: BTreeMap<String, String>, env: BTreeMap<String, String>, file: &Path, must_exist: bool) -> Self {
         let mut reader = Self { flags, env, file_name: file.to_owned(), ..Self::default() };
         match std::fs::read_to_string(file) {
-            Ok(text) => match text.parse::<Table>() {
-                Ok(table) => reader.file = table,
-                // The message alone: the excerpt of the file that comes with it may hold a secret.
-                Err(error) => reader.mistake(format!("{}: {}", file.display(), error.message())),
-            },
+            Ok(text) => reader.parse(file, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {}
             Err(error) => reader.mistake(format!("{} cannot be read: {error}", file.display())),
         }
         reader
+    }
+
+    pub(crate) fn parse(&mut self, file: &Path, text: &str) {
+        match text.parse::<Table>() {
+            Ok(table) => self.file = table,
+            // The message alone: the excerpt of the file that comes with it may hold a secret.
+            Err(error) => self.mistake(format!("{}: {}", file.display(), error.message())),
+        }
     }
 
     /// The environment of this process over the variables of `.env` in the current folder.
@@ -258,9 +269,13 @@ impl Setting for bool {
     }
 }
 
+/// Longest duration that a setting can have: no clock overflows when it is added.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
 impl Setting for Duration {
     fn read(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|_| "is no duration such as 30s, 15m or 720h".into())
+        let span = humantime::parse_duration(text).map_err(|_| "is no duration such as 30s, 15m or 720h")?;
+        if span <= LONGEST { Ok(span) } else { Err("is longer than ten years".into()) }
     }
 }
 
@@ -393,6 +408,8 @@ impl DatabaseConfig {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn reader(flags: &[(&str, &str)], env: &[(&str, &str)], file: &str) -> Reader {
@@ -450,6 +467,71 @@ mod tests {
         }
         for text in ["", "KiB", "-1", "1e3", "99999999999999GiB"] {
             assert!(ByteSize::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_that_would_overflow_a_clock_is_refused() {
+        assert_eq!(Duration::read("3650days"), Ok(Duration::from_secs(3650 * 24 * 3600)));
+        for text in ["11years", "584942417355years", "18446744073709551615s", "-1s", "1e3s", "NaN", "\u{661}s", "5"] {
+            assert!(Duration::read(text).is_err(), "{text}");
+        }
+    }
+
+    /// Text as somebody might write it into a setting, or as nobody would.
+    fn any_setting() -> impl Strategy<Value = String> {
+        prop_oneof!["[0-9a-zA-Z.:/, -]{0,20}", "[0-9]{1,30} ?(ms|s|h|d|KiB|MB|g|/s|x)?", any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_a_setting_panic(text in any_setting()) {
+            let _ = (u16::read(&text), u32::read(&text), u64::read(&text), usize::read(&text), f64::read(&text));
+            let _ = (NonZeroU16::read(&text), NonZeroU32::read(&text), bool::read(&text), SocketAddr::read(&text));
+            let _ = (Vec::<SocketAddr>::read(&text), Vec::<Duration>::read(&text), SecretUrl::read(&text).is_ok());
+            prop_assert!(Duration::read(&text).is_ok_and(|span| span <= LONGEST) || Duration::read(&text).is_err());
+            if let Ok(ByteSize(size)) = ByteSize::read(&text) {
+                prop_assert!(text.starts_with(|c: char| c.is_ascii_digit()));
+                prop_assert_eq!(ByteSize::read(&size.to_string()), Ok(ByteSize(size)));
+            }
+        }
+
+        #[test]
+        fn a_duration_is_read_as_it_is_written(millis in 0..=(LONGEST.as_millis() as u64)) {
+            let span = Duration::from_millis(millis);
+            prop_assert_eq!(Duration::read(&humantime::format_duration(span).to_string()), Ok(span));
+        }
+
+        #[test]
+        fn no_file_and_no_environment_make_the_reader_panic(
+            file in any::<String>(),
+            value in any_setting(),
+            env in prop::collection::btree_map("WEIR_(REDIS_URL|A_TIME|A_SIZE|A_LIST)|REDIS_(ADDR|PASSWORD|DB)", any_setting(), 0..5),
+        ) {
+            for file in [file, format!("[a]\ntime = {value}\n[redis]\nurl = {value:?}\n")] {
+                let path = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(path.path(), file).unwrap();
+                let mut reader = Reader::new(BTreeMap::new(), env.clone(), path.path(), true);
+                reader.get("a.time", &[], Duration::ZERO);
+                reader.get("a.size", &[], ByteSize(0));
+                reader.get("a.list", &[], Vec::<SocketAddr>::new());
+                RedisConfig::read(&mut reader);
+                let _ = reader.tables("source");
+                let _ = reader.finish();
+            }
+        }
+
+        #[test]
+        fn a_secret_is_in_no_mistake(secret in "[a-z0-9]{12,30}", padding in "[ \"'=\\[\\]{}\\\\]{0,3}") {
+            let value = format!("{padding}{secret}{padding}");
+            let file = format!("[redis]\nurl = \"{value}\"\n[[source]]\nsecret = {value}\n");
+            let mut reader = reader(&[], &[("WEIR_CACHE_URL", &value), ("REDIS_PASSWORD", &value)], &file);
+            RedisConfig::read(&mut reader);
+            let shown = format!("{reader:?}");
+            if let Err(error) = reader.finish() {
+                prop_assert!(!error.to_string().contains(&secret), "{error}");
+            }
+            prop_assert!(!shown.contains(&secret), "{shown}");
         }
     }
 }

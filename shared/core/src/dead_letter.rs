@@ -143,6 +143,8 @@ impl DeadLetter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -173,5 +175,46 @@ mod tests {
             (back.envelope, back.origin, back.crashes, back.class),
             (vec![0xff, 0x00], "1-2".into(), 2, "decode".into())
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_letter_of_any_bytes_is_read_as_it_is_written(
+            texts in prop::collection::vec(any::<String>(), 9),
+            envelope in prop::collection::vec(any::<u8>(), 0..60),
+            crashes in any::<u32>(),
+        ) {
+            let text = |at: usize| texts[at].clone();
+            let letter = DeadLetter {
+                version: text(0),
+                origin: text(1),
+                class: text(2),
+                code: text(3),
+                error: text(4),
+                source: text(5),
+                external_message_id: text(6),
+                replay: text(7),
+                edited: text(8),
+                original: envelope.clone(),
+                envelope,
+                crashes,
+                ..DeadLetter::default()
+            };
+            let fields = |letter: &DeadLetter| -> HashMap<String, Vec<u8>> {
+                letter.fields().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+            };
+            let back = DeadLetter::from_fields(0, String::new(), fields(&letter));
+            prop_assert_eq!(fields(&back), fields(&letter));
+            prop_assert_eq!(back.signature(), letter.signature());
+        }
+
+        #[test]
+        fn no_entry_makes_reading_a_letter_panic(
+            entry in any::<String>(),
+            fields in prop::collection::hash_map("[veaoc]|class|code|error|id|original", prop::collection::vec(any::<u8>(), 0..40), 0..9),
+        ) {
+            let letter = DeadLetter::from_fields(0, entry, fields);
+            let _ = (letter.signature(), letter.died_ms(), letter.message().is_some());
+        }
     }
 }

@@ -46,13 +46,42 @@ impl Journey {
 
     /// Notes a failed attempt.
     pub fn failed(&mut self, attempt: Attempt) {
-        self.attempts += 1;
+        self.attempts = self.attempts.saturating_add(1);
         if self.first_failed_ms == 0 {
             self.first_failed_ms = attempt.at_ms;
         }
         self.log.push(attempt);
         if self.log.len() > LOG_LENGTH {
             self.log.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_journey_survives_the_queue_in_one_line(
+            attempts in any::<u32>(),
+            first_failed_ms in any::<u64>(),
+            log in prop::collection::vec((any::<u64>(), any::<String>(), any::<String>()), 0..15),
+        ) {
+            let mut journey = Journey { attempts, first_failed_ms, log: Vec::new() };
+            for (at_ms, worker, error) in log {
+                journey.failed(Attempt { at_ms, worker, class: "data".into(), error });
+            }
+            let line = journey.encode();
+            prop_assert!(!line.contains('\n') && journey.log.len() <= LOG_LENGTH && journey.attempts >= attempts);
+            prop_assert_eq!(Journey::decode(line.as_bytes()).encode(), line);
+        }
+
+        #[test]
+        fn no_bytes_make_reading_a_journey_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Journey::decode(&bytes);
         }
     }
 }

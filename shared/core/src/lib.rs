@@ -16,6 +16,8 @@ pub mod dead_letter;
 
 pub mod alarm;
 pub mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod log;
 pub mod ops;
 pub mod planted;

@@ -141,7 +141,7 @@ impl MessageId {
     /// The id of entry `ms-seq` of a partition.
     pub fn from_entry(partition: u16, entry: &str) -> Option<Self> {
         let (ms, seq) = entry.split_once('-')?;
-        Some(Self { partition, ms: ms.parse().ok()?, seq: seq.parse().ok()? })
+        Some(Self { partition, ms: digits(ms)?, seq: digits(seq)? })
     }
 }
 
@@ -161,13 +161,20 @@ impl FromStr for MessageId {
 
     fn from_str(text: &str) -> Result<Self, NoMessageId> {
         let (partition, entry) = text.split_once('-').ok_or(NoMessageId)?;
-        let partition = partition.parse().map_err(|_| NoMessageId)?;
+        let partition = digits(partition).ok_or(NoMessageId)?;
         Self::from_entry(partition, entry).ok_or(NoMessageId)
     }
 }
 
+/// A number of nothing but digits; Rust's own reading takes a sign too.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sample() -> Message<'static> {
@@ -218,6 +225,57 @@ mod tests {
         let id = MessageId { partition: 3, ms: 1_732_233_600_000, seq: 12 };
         assert_eq!(id.to_string(), "3-1732233600000-12");
         assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
-        assert!("1a2b3c".parse::<MessageId>().is_err());
+        for text in ["1a2b3c", "", "-", "--", "3-1", "3-1-", "+3-1-2", "3-+1-2", "3-1-2-4", "65536-1-2", "3-1-\u{661}"]
+        {
+            assert!(text.parse::<MessageId>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_survives_the_queue(
+            texts in prop::collection::vec(any::<String>(), 6),
+            send_at in any::<i64>(),
+            extra in prop::option::of(any::<String>()),
+        ) {
+            let extra = extra.map(|text| serde_json::json!({ "x": text }).to_string());
+            let raw: Option<&RawValue> = extra.as_deref().map(|text| serde_json::from_str(text).unwrap());
+            let text = |at: usize| Cow::Borrowed(texts[at].as_str());
+            let message = Message {
+                source: text(0),
+                external_message_id: text(1),
+                external_client_id: text(2),
+                client_phone: text(3),
+                message_text: text(4),
+                send_at,
+                extra: raw,
+                traceparent: text(5),
+            };
+            let bytes = message.encode();
+            let back: Message<'_> = serde_json::from_slice(&bytes).unwrap();
+            prop_assert_eq!(back.encode(), bytes.clone());
+            prop_assert_eq!((back.key(), back.fingerprint()), (message.key(), message.fingerprint()));
+            prop_assert!(back.key().partition(4) < 4 && back.key().bucket(7) < 7);
+        }
+
+        #[test]
+        fn no_bytes_make_reading_an_envelope_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = serde_json::from_slice::<Message<'_>>(&bytes);
+        }
+
+        #[test]
+        fn any_message_id_is_read_as_it_is_written(partition in any::<u16>(), ms in any::<u64>(), seq in any::<u64>()) {
+            let id = MessageId { partition, ms, seq };
+            prop_assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+            prop_assert_eq!(MessageId::from_entry(partition, &id.entry()), Some(id));
+        }
+
+        #[test]
+        fn what_is_read_as_a_message_id_is_nothing_but_digits(text in "[0-9+ -]{0,12}|\\PC{0,12}") {
+            if let Ok(id) = text.parse::<MessageId>() {
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
+                prop_assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+            }
+        }
     }
 }

@@ -22,16 +22,29 @@ impl SecretUrl {
 
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.expose();
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        // A password may hold anything, also where it ought to be percent-encoded. Queries can have one too.
-        let (place, query) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
-        match (place.rsplit_once('@'), query.contains('@')) {
-            (Some((_, host)), _) => write!(f, "{scheme}://***@{host}"),
-            (None, false) => write!(f, "{scheme}://{place}"),
-            (None, true) => write!(f, "{scheme}://***"),
+        let Some((scheme, rest)) = self.expose().split_once("://") else { return f.write_str("***") };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (login, host) = authority.rsplit_once('@').map_or(("", authority), |(_, host)| ("***@", host));
+        // An @ or a : behind the authority most likely belongs to a login with a / or a ? in it.
+        if path.contains(['@', ':']) || !names_servers(host) {
+            return write!(f, "{scheme}://***");
         }
+        write!(f, "{scheme}://{login}{host}{}", path.split(['?', '#']).next().unwrap_or_default())
     }
+}
+
+/// Whether this is one server or several: a name or an address, with a port or without. Anything else may be a login
+/// whose server was forgotten.
+fn names_servers(hosts: &str) -> bool {
+    hosts.split(',').all(|host| {
+        let end = host.rfind(']').map_or(0, |end| end + 1);
+        let (name, port) = match host[end..].find(':') {
+            Some(colon) => (&host[..end + colon], &host[end + colon + 1..]),
+            None => (host, ""),
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-%[]:".contains(c);
+        name.chars().all(plain) && port.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 impl fmt::Debug for SecretUrl {
@@ -42,6 +55,8 @@ impl fmt::Debug for SecretUrl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -55,12 +70,28 @@ mod tests {
                 "redis+sentinel://***@a:26379,b:26379/mymaster/0",
             ),
             ("redis+sentinel://a,b/mymaster?sentinel_password=hunter2", "redis+sentinel://a,b/mymaster"),
-            ("redis://:hun/ter2@host/0", "redis://***@host/0"),
-            ("redis://:hun?ter2@host/0", "redis://***"),
+            ("postgres://weir:hunter2@[::1]:5432,db-2:5433/weir#x", "postgres://***@[::1]:5432,db-2:5433/weir"),
+            ("postgres:///weir?host=/run/postgresql", "postgres:///weir"),
+            // Passwords that should have been encoded, and logins without a server.
+            ("redis://:hunter2/hunter2@cache/0", "redis://***"),
+            ("redis://:hunter2@hunter2/hunter2@cache/0", "redis://***"),
+            ("redis://:hunter2?hunter2@cache/0", "redis://***"),
+            ("redis://:hunter2#hunter2@cache/0", "redis://***"),
+            ("redis://:hunter2", "redis://***"),
+            ("redis://weir:hunter2/0", "redis://***"),
+            ("hunter2", "***"),
         ];
         for (url, shown) in cases {
             assert_eq!(SecretUrl::new(url).to_string(), shown);
             assert_eq!(format!("{:?}", SecretUrl::new(url)), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_is_printed_however_it_is_written(before in "[ -~]{0,4}", after in "[ -~]{0,4}", query in "(\\?[a-z@=]{0,9})?") {
+            let url = format!("redis://:{before}hunter2-hunter2{after}@cache:6379/0{query}");
+            prop_assert!(!SecretUrl::new(&url).to_string().contains("hunter2"), "{url}");
         }
     }
 }

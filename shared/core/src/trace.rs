@@ -68,6 +68,8 @@ impl FromStr for TraceParent {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -91,6 +93,22 @@ mod tests {
             "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert!(text.parse::<TraceParent>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_traceparent_is_read_as_it_is_written(trace_id in 1_u128.., span_id in 1_u64.., sampled in any::<bool>()) {
+            let trace = TraceParent { trace_id, span_id, sampled };
+            prop_assert_eq!(trace.to_string().parse::<TraceParent>().unwrap(), trace);
+        }
+
+        #[test]
+        fn what_is_read_as_a_traceparent_names_a_trace(text in "[0-9a-f]{2}-[0-9a-fA-F+]{31,33}-[0-9a-f]{15,17}-[0-9a-f]{1,3}(-x)?|\\PC{0,60}") {
+            if let Ok(trace) = text.parse::<TraceParent>() {
+                prop_assert!(trace.trace_id != 0 && trace.span_id != 0);
+                prop_assert_eq!(text[3..35].to_owned(), trace.trace());
+            }
         }
     }
 }

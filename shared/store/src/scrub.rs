@@ -2,13 +2,21 @@
 //! errors about data quote the data; DETAIL always does and is never read.
 
 /// The message without what it may quote from a row. Errors of class 22 are about values: there every quoted part goes,
-/// and all that follows a colon. Elsewhere quotes name things of the schema, except after a colon.
+/// and all that follows a colon. Elsewhere quotes name things of the schema, except after a colon. What is left is one
+/// line of bounded length: a trigger can raise anything.
 pub(crate) fn scrub(sqlstate: &str, message: &str) -> String {
     let (head, tail) = split_at_colon(message);
-    if sqlstate.starts_with("22") {
-        return without_quoted(head);
-    }
-    format!("{head}{}", without_quoted(tail))
+    let text =
+        if sqlstate.starts_with("22") { without_quoted(head) } else { format!("{head}{}", without_quoted(tail)) };
+    text.chars().take(LENGTH).map(|c| if drives(c) { ' ' } else { c }).collect()
+}
+
+/// Characters kept of a message. PostgreSQL's own are shorter.
+const LENGTH: usize = 500;
+
+/// Whether a character ends a line, drives a terminal or turns the direction of what follows.
+fn drives(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Splits before the first colon that is not inside quotes.
@@ -55,6 +63,7 @@ mod tests {
             ),
             ("42P01", r#"relation "messages" does not exist"#, r#"relation "messages" does not exist"#),
             ("XX000", r#"could not do it: "secret" is wrong"#, r#"could not do it: "…" is wrong"#),
+            ("23514", "one\r\ntwo\u{1b}[2J\u{2028}\u{202e}", "one  two [2J  "),
             (
                 "23514",
                 r#"new row for relation "clients" violates check constraint "clients_check""#,

@@ -15,6 +15,9 @@ mod status;
 mod up;
 mod worker;
 
+#[cfg(fuzzing)]
+pub use dlq::fuzzing;
+
 use std::path::PathBuf;
 
 use anyhow::Result;

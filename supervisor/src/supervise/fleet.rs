@@ -283,6 +283,8 @@ impl Scaler {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const RANGE: Range = Range { min: 1, max: 3 };
@@ -324,5 +326,15 @@ mod tests {
         let sizes = play(3, (0..300).map(|_| (0, 0)));
         assert!(sizes[..50].iter().all(|size| *size == 3));
         assert_eq!(sizes.last(), Some(&1));
+    }
+
+    proptest! {
+        #[test]
+        fn a_range_is_never_empty_nor_too_large(text in "[0-9]{0,4}(\\.\\.)?[0-9]{0,4}|\\PC{0,9}") {
+            if let Ok(Range { min, max }) = text.parse::<Range>() {
+                prop_assert!(min <= max && (1..=256).contains(&max));
+                prop_assert_eq!(format!("{min}..{max}").parse::<Range>().unwrap(), Range { min, max });
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The binary as its users meet it: real processes, real Redis and PostgreSQL.
 
+mod accepted;
 mod backlog;
+mod canaries;
 mod clocks;
 mod console;
 mod crashes;
@@ -27,4 +29,5 @@ mod sockets;
 mod status;
 mod supervisord;
 mod support;
+mod terminal;
 mod up;

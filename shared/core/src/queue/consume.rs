@@ -64,7 +64,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn read(lane: Lane, id: String, fields: Vec<Value>) -> Self {
+    pub(crate) fn read(lane: Lane, id: String, fields: Vec<Value>) -> Self {
         let mut entry = Self {
             lane,
             origin: id.clone(),

@@ -17,6 +17,8 @@ pub(crate) fn of(text: &str) -> EntryId {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -25,6 +27,14 @@ mod tests {
         assert_eq!(parse("1732233600000-12"), Some((1_732_233_600_000, 12)));
         for text in ["", "-", "1", "1-", "-1", "+1-1", "1-x", "1-2-3"] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_is_read_as_it_is_written_and_nothing_else_is_one(ms in any::<u64>(), seq in any::<u64>(), text in "[0-9+-]{0,50}|\\PC{0,9}") {
+            prop_assert_eq!(parse(&format!("{ms}-{seq}")), Some((ms, seq)));
+            prop_assert!(parse(&text).is_none() || text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use sha2::{Digest as _, Sha256};
+use weir_core::config::Setting;
 use weir_core::dead_letter::DeadLetter;
 use weir_core::message::MessageId;
 use weir_core::queue::Queue;
@@ -31,10 +32,10 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "TEXT|HASH", help_heading = HEADING)]
     signature: Vec<String>,
     /// Dead for longer than this, such as 2h (an imported letter: since the import)
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, help_heading = HEADING)]
+    #[arg(long, value_name = "AGE", value_parser = <Duration as Setting>::read, help_heading = HEADING)]
     older_than: Option<Duration>,
     /// Dead for less than this, such as 30m
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, help_heading = HEADING)]
+    #[arg(long, value_name = "AGE", value_parser = <Duration as Setting>::read, help_heading = HEADING)]
     newer_than: Option<Duration>,
     /// With this external message id, or message id such as 3-1732233600000-12; repeatable
     #[arg(long, value_name = "ID", help_heading = HEADING)]
@@ -132,7 +133,7 @@ impl Filter {
         self.older_than.is_none_or(|least| age >= least) && self.newer_than.is_none_or(|most| age < most)
     }
 
-    fn matches(&self, letter: &DeadLetter, now_ms: u64) -> bool {
+    pub(super) fn matches(&self, letter: &DeadLetter, now_ms: u64) -> bool {
         Self::wants(&self.source, &letter.source)
             && Self::wants(&self.class, &letter.class)
             && Self::wants(&self.code, &letter.code)
@@ -202,6 +203,8 @@ impl Selection {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: u64 = 1_000_000_000;
@@ -294,5 +297,55 @@ mod tests {
         assert_eq!(bounds(Some(500), Some(900)), ((NOW - 900).to_string(), (NOW - 500).to_string()));
         assert_eq!(bounds(Some(50), None).1, format!("{}-4", NOW - 100));
         assert_eq!(selection(None, None).bounds(1), None);
+    }
+
+    /// The options of a command line.
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        filter: Filter,
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_line_and_no_letter_make_a_filter_panic(
+            words in prop::collection::vec(
+                ("--(source|class|code|signature|older-than|newer-than|id|entry|text|replayed|limit|parked)", "[0-9a-z/-]{0,12}|[0-9]{1,20}[smhdy]|\\PC{0,9}"),
+                0..4,
+            ),
+            texts in prop::collection::vec(any::<String>(), 5),
+            envelope in any::<Vec<u8>>(),
+            now_ms in any::<u64>(),
+        ) {
+            use clap::Parser as _;
+            let words = words.into_iter().flat_map(|(name, value)| match name.as_str() {
+                "--replayed" | "--parked" => vec![name],
+                _ => vec![format!("{name}={value}")],
+            });
+            let Ok(Line { filter }) = Line::try_parse_from(std::iter::once("weir".to_owned()).chain(words)) else { return Ok(()) };
+            let text = |at: usize| texts[at].clone();
+            let letter = DeadLetter {
+                entry: text(0), origin: text(1), error: text(2), source: text(3), external_message_id: text(4), envelope,
+                ..letter()
+            };
+            let _ = (filter.matches(&letter, now_ms), filter.must_select(false, "purge").is_ok());
+            let selection = Selection { filter, now_ms, newest: vec![Some(letter.entry)] };
+            prop_assert!(selection.bounds(0).is_some());
+        }
+
+        #[test]
+        fn a_letter_is_found_by_any_id_and_signature_of_its_own(id in any::<String>(), error in any::<String>(), origin in any::<(u64, u64)>()) {
+            let letter = DeadLetter { external_message_id: id.clone(), error, origin: format!("{}-{}", origin.0, origin.1), ..letter() };
+            let whole = letter.signature();
+            for filter in [
+                Filter { id: vec![id], ..Filter::default() },
+                Filter { id: vec![format!("3-{}", letter.origin)], ..Filter::default() },
+                Filter { signature: vec![whole.clone()], ..Filter::default() },
+                Filter { signature: vec![signature_hash(&whole)], ..Filter::default() },
+                Filter { text: Some(letter.error.clone()), ..Filter::default() },
+            ] {
+                prop_assert!(filter.matches(&letter, NOW), "{filter:?}");
+            }
+        }
     }
 }

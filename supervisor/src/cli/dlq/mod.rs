@@ -18,6 +18,9 @@ mod replay;
 mod show;
 mod stats;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 pub(crate) mod entry_id;
 pub(crate) mod flight;
 pub(crate) mod render;

@@ -55,6 +55,8 @@ impl FromStr for Place {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -62,6 +64,15 @@ mod tests {
         assert_eq!("3/17-2".parse::<Place>().unwrap().to_string(), "3/17-2");
         for text in ["", "3", "3-17-2", "x/17-2", "3/17", "99999/1-1", "3/1-1\n"] {
             assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_place_is_read_as_it_is_written(partition in any::<u16>(), ms in any::<u64>(), seq in any::<u64>(), text in any::<String>()) {
+            let place = Place { partition, entry: format!("{ms}-{seq}") };
+            prop_assert_eq!(place.to_string().parse::<Place>().unwrap(), place);
+            let _ = text.parse::<Place>().is_ok();
         }
     }
 }

@@ -139,6 +139,8 @@ fn describe(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn letter() -> DeadLetter {
@@ -179,6 +181,41 @@ mod tests {
         for (line, reason) in cases {
             let error = read(line).unwrap_err();
             assert!(error.contains(reason) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_letter_is_read_as_it_is_written_in_one_inert_line(
+            texts in prop::collection::vec(any::<String>(), 6),
+            envelope in any::<Vec<u8>>(),
+            origin in any::<(u64, u64)>(),
+        ) {
+            let text = |at: usize| texts[at].clone();
+            let letter = DeadLetter {
+                origin: format!("{}-{}", origin.0, origin.1),
+                class: format!("x{}", text(0)),
+                error: text(1),
+                source: text(2),
+                external_message_id: text(3),
+                replay: text(4),
+                edited: text(5),
+                envelope,
+                ..letter()
+            };
+            let line = write(Shelf::Dead, &letter).unwrap();
+            prop_assert!(output::inert(&line) == line);
+            prop_assert!(!line.contains('\n'));
+            prop_assert_eq!(read(&line).unwrap().fields(), letter.fields());
+        }
+
+        #[test]
+        fn no_line_makes_reading_a_letter_panic(line in any::<String>(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let _ = read(&line);
+            let mut bytes = write(Shelf::Dead, &letter()).unwrap().into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = read(&String::from_utf8_lossy(&bytes));
         }
     }
 }

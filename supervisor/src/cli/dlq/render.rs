@@ -63,8 +63,8 @@ fn dump_row(offset: usize, chunk: &[u8]) -> String {
     format!("{offset:08x}  {:47}  |{text}|", codes.join(" "))
 }
 
-/// Fields of the envelope that say nothing about a person.
-const PLAIN: [&str; 5] = ["src", "id", "client", "sent", "trace"];
+/// Fields of the envelope that say nothing about a person, as long as they are the texts that a gateway writes.
+const PLAIN: [&str; 4] = ["src", "id", "client", "trace"];
 
 fn masked(value: Value) -> Value {
     let Value::Object(members) = value else { return hidden(&value) };
@@ -76,7 +76,8 @@ fn masked(value: Value) -> Value {
                 .map(|(name, value)| (name.clone(), hidden(value)))
                 .collect::<serde_json::Map<_, _>>()
                 .into(),
-            _ if PLAIN.contains(&name.as_str()) => value,
+            ("sent", Value::Number(_)) => value,
+            (_, Value::String(_)) if PLAIN.contains(&name.as_str()) => value,
             _ => hidden(&value),
         };
         (name, shown)
@@ -103,6 +104,8 @@ pub(crate) fn hidden_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ENVELOPE: &str = "{\"src\":\"m\",\"id\":\"1\",\"client\":\"c\",\"phone\":\"+79194961182\",\"text\":\"a\\u001b[2Jb\u{9b}\",\
@@ -117,6 +120,12 @@ mod tests {
             assert!(text.contains(shown), "{shown} in {text}");
         }
         assert!(!text.contains("7919") && !text.contains("Ann"));
+    }
+
+    #[test]
+    fn a_plain_field_of_another_kind_is_hidden_too() {
+        let text = payload(br#"{"sent":"Ann","id":{"name":"Ann"},"client":["Ann"],"trace":7}"#, false).join("\n");
+        assert!(!text.contains("Ann") && text.contains("(a list of 1)") && text.contains("(a number)"), "{text}");
     }
 
     #[test]
@@ -138,5 +147,17 @@ mod tests {
     fn a_long_text_is_cut_between_characters() {
         assert_eq!(shorten("Привет", 3), "При…");
         assert_eq!(shorten("Привет", 6), "Привет");
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_drives_the_terminal(bytes in any::<Vec<u8>>(), text in any::<String>(), reveal in any::<bool>()) {
+            let object = serde_json::json!({ "text": &text, "extra": { text.clone(): &text }, text: 1 }).to_string();
+            for bytes in [&bytes[..], object.as_bytes()] {
+                let lines = payload(bytes, reveal);
+                prop_assert!(lines.iter().all(|line| output::escape(line) == *line), "{lines:?}");
+                let _ = payload_value(bytes, reveal);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use weir_core::config::Setting;
 use weir_core::queue::{Queue, keys};
 
 use super::roster::{Roster, Worker};
@@ -21,7 +22,7 @@ pub(crate) struct Drain {
     /// Name of the worker; its beginning is enough when no other begins like it
     name: String,
     /// How long to wait until it is gone; 0s does not wait
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = <Duration as Setting>::read)]
     wait: Duration,
     /// Say which worker it would be, and change nothing
     #[arg(long)]

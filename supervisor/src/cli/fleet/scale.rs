@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use weir_core::config::Setting;
 use weir_core::queue::{Queue, keys};
 
 use super::roster::{Roster, supervisor};
@@ -34,7 +35,7 @@ pub(crate) struct Scale {
     #[arg(long)]
     host: Option<String>,
     /// How long to wait until the fleet has that size; 0s does not wait
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = <Duration as Setting>::read)]
     wait: Duration,
     /// Do not ask about 0 workers, or more than 64
     #[arg(long)]
@@ -158,5 +159,21 @@ impl Scale {
             return Ending::Negative;
         }
         Ending::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_wanted_is_read_as_it_is_written(text in "auto|[0-9+-]{0,12}|\\PC{0,9}") {
+            if let Ok(wanted) = text.parse::<Wanted>() {
+                prop_assert_eq!(wanted.to_string().parse::<Wanted>(), Ok(wanted));
+            }
+        }
     }
 }

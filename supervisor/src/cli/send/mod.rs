@@ -18,6 +18,7 @@ use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use secrecy::SecretString;
 use tokio::task::JoinSet;
+use weir_core::config::Setting;
 use weir_core::shutdown::{self, Shutdown};
 
 use crate::Ending;
@@ -75,10 +76,10 @@ pub(crate) struct Send {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How long a message is tried
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = <Duration as Setting>::read)]
     give_up: Duration,
     /// How long to wait while no further message arrives; 0s does not check at all
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = <Duration as Setting>::read)]
     wait: Duration,
 }
 

@@ -65,7 +65,7 @@ impl<'a> Watcher<'a> {
             partitions: seen.balances.into_iter().map(Sum::from).collect(),
             flow,
             fleet: seen.fleet,
-            stack,
+            stack: stack.map(StackFile::without_passwords),
         };
         judge(&mut report);
         report

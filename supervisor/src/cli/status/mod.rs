@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use weir_core::config::Setting;
 use weir_core::shutdown;
 
 use crate::Ending;
@@ -20,7 +21,8 @@ use look::Watcher;
 /// Show what runs, what waits, and whether every accepted message is accounted for
 ///
 /// Exit code 3 when something is not right: a part is down or not ready, nothing runs, or the balance has a drift. The
-/// JSON form holds the addresses, URLs with their passwords and process ids of all that `weir up` runs.
+/// JSON form holds the addresses, URLs and process ids of all that `weir up` runs; passwords are in its stack.json
+/// alone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  weir status --partitions\n  weir status --output json | jq .balance.drift")]
 pub(crate) struct Status {
@@ -28,7 +30,7 @@ pub(crate) struct Status {
     #[arg(long)]
     watch: bool,
     /// Time between two looks of --watch
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = <Duration as Setting>::read)]
     every: Duration,
     /// Show every partition of the queue
     #[arg(long)]

@@ -12,6 +12,7 @@ mod summary;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use weir_core::config::Setting;
 use weir_core::queue::Queue;
 use weir_core::shutdown;
 use weir_store::Store;
@@ -58,7 +59,7 @@ pub(super) struct Replay {
     #[arg(long, value_name = "SHARE")]
     stop_if_failing: Option<Percent>,
     /// How long to wait for fates: of the last letters at the end, and of any when steps depend on them; 0 not to
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = <Duration as Setting>::read)]
     wait: Duration,
     /// Why, for the audit stream
     #[arg(long, value_name = "TEXT")]

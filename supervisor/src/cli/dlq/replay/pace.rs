@@ -109,6 +109,8 @@ impl fmt::Display for Percent {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn rate(text: &str) -> Rate {
@@ -150,5 +152,14 @@ mod tests {
         pace.went(10);
         pace.went(5);
         assert_eq!(pace.next - first, Duration::from_millis(1500));
+    }
+
+    proptest! {
+        #[test]
+        fn no_rate_is_without_end(text in "[0-9]{0,12}(/(s|m|min|h|x))?|\\PC{0,9}", count in any::<u64>()) {
+            if let Ok(rate) = text.parse::<Rate>() {
+                prop_assert!((1..=CHUNK).contains(&rate.chunk()) && rate.time_for(count).is_some());
+            }
+        }
     }
 }
