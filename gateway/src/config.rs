@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,6 +16,8 @@ use weir_core::queue::server::Durability;
 pub struct GatewayConfig {
     /// Addresses to listen on. Default 127.0.0.1:8095.
     pub listen: Vec<SocketAddr>,
+    /// Certificate and key with which all these addresses speak TLS. Default none: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// What a 2xx promises. Default `disk`.
     pub durability: Durability,
     /// Replicas that level `replica` asks for. Default 1.
@@ -36,6 +39,15 @@ pub struct GatewayConfig {
     pub per_address: Option<Rate>,
     /// Who may send.
     pub sources: Vec<SourceConfig>,
+}
+
+/// What TLS needs, in PEM. Both files are looked at again while the gateway runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and behind it those that lead to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Limits of connections and bodies.
@@ -157,7 +169,7 @@ impl Setting for IpNetSetting {
 }
 
 impl GatewayConfig {
-    /// Reads the settings `gateway.*`, `http.*`, `limit.*`, `dedupe.*` and the list `[[source]]`.
+    /// Reads the settings `gateway.*`, `tls.*`, `http.*`, `limit.*`, `dedupe.*` and the list `[[source]]`.
     pub fn read(reader: &mut Reader) -> Self {
         let durability = reader.get("gateway.durability", &[], Durability::Disk);
         let replicas = reader.get("gateway.replicas", &[], NonZeroU32::MIN).get();
@@ -184,6 +196,7 @@ impl GatewayConfig {
         }
         Self {
             listen,
+            tls: TlsFiles::read(reader),
             durability,
             replicas,
             bounds,
@@ -195,6 +208,18 @@ impl GatewayConfig {
             per_address: reader.get("limit.per_address", &[], MaybeRate(Some(Rate::new(2000, 4000)))).0,
             sources: read_sources(reader),
         }
+    }
+}
+
+impl TlsFiles {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        match (reader.optional("tls.certificate", &[]), reader.optional("tls.key", &[])) {
+            (Some(certificate), Some(key)) => return Some(Self { certificate, key }),
+            (None, None) => {}
+            (Some(_), None) => reader.mistake("tls.certificate is set and tls.key is not: TLS needs both"),
+            (None, Some(_)) => reader.mistake("tls.key is set and tls.certificate is not: TLS needs both"),
+        }
+        None
     }
 }
 

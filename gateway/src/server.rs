@@ -1,4 +1,4 @@
-//! Sockets: accept, tell HTTP/1.1 from HTTP/2, serve with deadlines (`deadline`, `streams`), stop in good order.
+//! Sockets: accept, shake hands (`tls`), tell HTTP/1.1 from HTTP/2, serve with deadlines (`deadline`, `streams`), stop in good order.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,6 +28,7 @@ use crate::guard::{Guard, Watch};
 use crate::ingest::{DISCARD_TIME, Ingest};
 use crate::peers::{Peers, Place};
 use crate::streams::Streams;
+use crate::tls::{self, Greeted, Tls, TlsError};
 use crate::writer::Writer;
 
 /// Why a gateway does not start.
@@ -41,6 +42,9 @@ pub enum GatewayError {
         /// What the system says.
         error: io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -50,6 +54,7 @@ pub enum GatewayError {
 pub struct Gateway {
     config: GatewayConfig,
     listeners: Vec<TcpListener>,
+    tls: Option<Arc<Tls>>,
     guard: Guard,
     watch: Watch,
     batches: Queue,
@@ -59,13 +64,14 @@ pub struct Gateway {
 /// runtime.
 ///
 /// # Errors
-/// When an address cannot be bound.
+/// When an address cannot be bound, or a certificate cannot be used.
 pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayError> {
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let listen = |address: &SocketAddr| bind(*address).map_err(|error| GatewayError::Bind { address: *address, error });
     let listeners = config.listen.iter().map(listen).collect::<Result<_, _>>()?;
     let batches = queue.on_own_link(config.http.batch_timeout);
     let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
-    Ok(Gateway { config, listeners, guard, watch, batches })
+    Ok(Gateway { config, listeners, tls, guard, watch, batches })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -90,12 +96,13 @@ impl Gateway {
 
     /// Serves until `shutdown`, then finishes what is under way, for as long as the configuration says.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, guard, watch, batches } = self;
+        let Self { config, listeners, tls, guard, watch, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
         let (writer, writing) =
             Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
         let guarding = tokio::spawn(guard.run(watch.trouble.clone(), shutdown.clone()));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), shutdown.clone()));
+        let following = tls.clone().map(|tls| tokio::spawn(tls.follow(shutdown.clone())));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
         let cut = Shutdown::new();
@@ -106,6 +113,7 @@ impl Gateway {
             .map(|listener| {
                 let server = Server {
                     ingest: ingest.clone(),
+                    tls: tls.clone(),
                     http: config.http.clone(),
                     connections: connections.clone(),
                     cut: cut.clone(),
@@ -117,7 +125,7 @@ impl Gateway {
             })
             .collect();
         shutdown.cancelled().await;
-        for task in accepting.into_iter().chain([guarding, gauge]) {
+        for task in accepting.into_iter().chain([guarding, gauge]).chain(following) {
             log_panic(task.await);
         }
         drop(ingest);
@@ -158,6 +166,7 @@ const HEADER_BYTES: usize = 16 << 10;
 #[derive(Clone)]
 struct Server {
     ingest: Arc<Ingest>,
+    tls: Option<Arc<Tls>>,
     http: HttpConfig,
     connections: TaskTracker,
     slots: Arc<Semaphore>,
@@ -194,7 +203,11 @@ impl Server {
 
     async fn serve(self, stream: TcpStream, peer: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
         drop(stream.set_nodelay(true));
-        if let Err(error) = self.serve_plain(stream, peer).await {
+        let ended = match &self.tls {
+            Some(tls) => self.serve_tls(tls, stream, peer).await,
+            None => self.serve_plain(stream, peer).await,
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection");
         }
         drop(held);
@@ -211,6 +224,23 @@ impl Server {
                 Ok(())
             }
             Some(Ok(Err(_))) | None => Ok(()),
+        }
+    }
+
+    async fn serve_tls(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+        let by = Instant::now() + self.http.header_timeout;
+        match self.shutdown.run_until_cancelled(tls.greet(stream, by)).await {
+            Some(Ok(Greeted::Http1(stream))) => self.serve_http1(stream, peer, by).await,
+            Some(Ok(Greeted::Http2(stream))) => self.serve_http2(tls::with_preface(stream), peer, by).await,
+            Some(Err(error)) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    dropped("header");
+                }
+                metrics::counter!("weir_tls_handshakes_failed_total").increment(1);
+                tracing::debug!(%error, "handshake");
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -315,7 +345,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// What every HTTP/2 client sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Waits for the first bytes and says whether they begin an HTTP/2 connection. It waits for the whole preface: hyper
 /// has no deadline for it.

@@ -76,6 +76,17 @@ impl Context {
         }
     }
 
+    /// What gateways of these settings speak.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.settings.gateway.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The file with the certificate of the gateways: as configured, else of those that `weir up` started.
+    pub(crate) fn certificate(&self, stack: Option<&StackFile>) -> Option<PathBuf> {
+        let configured = self.settings.gateway.tls.as_ref().map(|files| files.certificate.clone());
+        configured.or_else(|| stack?.certificate.clone())
+    }
+
     fn no_servers(&self, variable: &str) -> anyhow::Error {
         let path = StackFile::path(&self.data);
         anyhow!("no servers are known: start them with `weir up` (it writes {}), or set {variable}", path.display())

@@ -6,11 +6,13 @@ mod http;
 mod output;
 mod stack_file;
 mod supervise;
+mod tls;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use weir_core::config::ConfigError;
+use weir_gateway::{GatewayError, TlsError};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,7 +40,13 @@ fn main() -> ExitCode {
         Ok(Ending::Negative) => ExitCode::from(3),
         Err(error) => {
             output::complain(&error);
-            if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if is_mistake(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether the configuration is to blame: to start again would not mend it.
+fn is_mistake(error: &anyhow::Error) -> bool {
+    let tls = error.is::<TlsError>() || matches!(error.downcast_ref(), Some(GatewayError::Tls(_)));
+    tls || error.is::<ConfigError>()
 }

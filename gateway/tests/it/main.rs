@@ -24,4 +24,5 @@ mod slowhttptest;
 mod smuggling;
 mod snapshots;
 mod stopping;
+mod tls;
 mod weakness;

@@ -3,6 +3,8 @@
 //! Everything here panics with a reason where other code would return an error. Whatever a test starts is gone soon
 //! after its process has ended, even if that was killed by SIGKILL.
 
+#[cfg(feature = "certificates")]
+mod certificates;
 mod cleaner;
 mod proxy;
 mod replicated;
@@ -10,6 +12,8 @@ mod scratch;
 mod servers;
 mod wait;
 
+#[cfg(feature = "certificates")]
+pub use certificates::{Authority, Issued};
 pub use proxy::{Direction, FaultProxy, Faults};
 pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};

@@ -54,6 +54,8 @@ impl Up {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
         let context = &Context { data: open_data(&context.data)?, ..context.clone() };
         let _lock = lock(&context.data)?;
+        // A gateway of its own would only fail again and again.
+        context.settings.gateway.tls.as_ref().map(weir_gateway::check_tls).transpose()?;
         let doomed = if self.fresh { self.doomed(&context.data)? } else { Vec::new() };
         let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
         for folder in &doomed {
@@ -132,7 +134,15 @@ fn describe(context: &Context, redis: Server, database: Server) -> StackFile {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_ms: now_ms(),
-        gateway: context.settings.gateway.listen.iter().map(|address| format!("http://{address}")).collect(),
+        gateway: context
+            .settings
+            .gateway
+            .listen
+            .iter()
+            .map(|address| format!("{}://{address}", context.scheme()))
+            .collect(),
+        // Other commands may be started elsewhere.
+        certificate: context.certificate(None).map(|file| file.canonicalize().unwrap_or(file)),
         ops: context.settings.ops.map(|address| format!("http://{address}")),
         redis,
         database,
@@ -242,7 +252,8 @@ fn print_table(context: &Context, board: &Board, health: &Health) {
     }
     if let Some(url) = stack.gateway.first() {
         line("try:");
-        line(format_args!("  curl -X POST {url}/api/v1/webhook -H 'Content-Type: application/json' \\"));
+        let trust = stack.certificate.map(|file| format!("--cacert '{}' ", file.display())).unwrap_or_default();
+        line(format_args!("  curl {trust}-X POST {url}/api/v1/webhook -H 'Content-Type: application/json' \\"));
         line(
             "    -d '{\"external_message_id\":\"1a2b3c4d5e6f7890abcdef1234567890\",\"external_client_id\":\"fedcba0987654321abcdef1234567890\",\"client_phone\":\"+79194961182\",\"message_text\":\"Привет!\",\"send_at\":1640995200}'",
         );

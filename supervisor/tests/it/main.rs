@@ -18,4 +18,5 @@ mod send;
 mod status;
 mod supervisord;
 mod support;
+mod tls;
 mod up;
