@@ -302,7 +302,11 @@ fn read_source(table: &mut Reader) -> SourceConfig {
 
 fn read_proof(table: &mut Reader, name: &str) -> Proof {
     let mut secrets: Vec<SecretString> = table.secret("secret", &[]).into_iter().collect();
-    secrets.extend(table.secret("previous_secret", &[]));
+    let previous = table.secret("previous_secret", &[]);
+    if secrets.is_empty() && previous.is_some() {
+        table.mistake(format!("source {name} has a previous_secret but no secret: the present one is missing"));
+    }
+    secrets.extend(previous);
     let header: Option<String> = table.optional("header", &[]);
     let method: Option<String> = table.optional("proof", &[]);
     if secrets.iter().any(|secret| secret.expose_secret().len() < 8) {
@@ -362,11 +366,16 @@ mod tests {
 
     #[test]
     fn every_mistake_of_a_source_is_named() {
-        let file = "[[source]]\nname = \"A B\"\nkind = \"fax\"\nheader = \"x-h\"\nsecrt = \"x\"\n[[source]]\nname = \"ok\"\nsecret = \"short\"\n";
+        let file = "[[source]]\nname = \"A B\"\nkind = \"fax\"\nheader = \"x-h\"\nsecrt = \"x\"\n[[source]]\nname = \"ok\"\nsecret = \"short\"\n[[source]]\nname = \"old\"\nprevious_secret = \"long-enough\"\n";
         let text = read(file).1.unwrap_err();
-        for part in
-            ["name = \"A B\"", "none of messenger", "no secret", "source 1: secrt is no setting", "shorter than 8"]
-        {
+        for part in [
+            "name = \"A B\"",
+            "none of messenger",
+            "no secret",
+            "source 1: secrt is no setting",
+            "shorter than 8",
+            "source old has a previous_secret but no secret",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
