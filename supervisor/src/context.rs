@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
-use weir_core::queue::Queue;
+use weir_core::queue::{Queue, Roots};
 use weir_core::secret::SecretUrl;
 use weir_core::telemetry::LogConfig;
 use weir_gateway::GatewayConfig;
@@ -94,7 +94,14 @@ impl Context {
 
     /// The queue. Nothing is connected yet.
     pub(crate) fn queue(&self) -> Result<Queue> {
-        Ok(Queue::new(&self.redis_url()?, self.settings.redis.partitions)?)
+        self.queue_at(&self.redis_url()?)
+    }
+
+    /// The queue of the server at this URL.
+    pub(crate) fn queue_at(&self, url: &SecretUrl) -> Result<Queue> {
+        let config = &self.settings.redis;
+        let roots = config.ca.as_deref().map(Roots::read).transpose()?.unwrap_or_default();
+        Ok(Queue::with_roots(url, config.partitions, roots)?)
     }
 
     /// The store, connected.

@@ -70,7 +70,7 @@ impl Up {
         let database = servers.start_postgres(context).await?;
         steps.next("bringing the schema up to date");
         migrate(context, &database).await?;
-        let queue = Queue::new(&SecretUrl::new(redis.url.clone()), context.settings.redis.partitions)?;
+        let queue = context.queue_at(&SecretUrl::new(redis.url.clone()))?;
         let board = Arc::new(Board::new(context.data.clone(), describe(context, redis, database)));
         let parts = Parts::start(&self, context, servers, &board, &queue).await?;
         steps.next("starting gateway and workers");

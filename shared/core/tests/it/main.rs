@@ -1,6 +1,7 @@
 //! The queue protocol against real Redis servers.
 
 mod support;
+mod tls;
 
 mod enqueue;
 mod epochs;
