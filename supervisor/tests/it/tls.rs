@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use weir_stack::testing::{Authority, Scratch, eventually, scratch};
+use weir_stack::testing::{Authority, Scratch, eventually, own_postgres, redis_with, scratch};
 use weir_stack::{Signal, free_port, tied_command};
 
-use crate::support::{Ended, PATIENCE, WEIR, clean};
+use crate::http::{body, request};
+use crate::support::{Ended, PATIENCE, Stack, WEIR, clean};
 
 /// A folder with a certificate and the settings that name it; the settings and where they are.
 fn configured(names: &[&str]) -> (Scratch, u16) {
@@ -81,4 +82,52 @@ async fn a_key_that_is_not_the_certificates_is_a_mistake_in_the_configuration() 
         let key = format!("tls.key = {}", folder.path().join("key.pem").display());
         Ended::of(command).await.code(2).says(&[&key, "not the key of", "made together"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_and_commands_reach_servers_over_tls_that_an_authority_of_ours_vouches_for() {
+    let (ours, folder) = (Authority::new("ours"), scratch());
+    let ca = folder.path().join("ca.pem");
+    fs::write(&ca, ours.certificate()).expect("a file");
+    let (certificate, key) = ours.issue(&["127.0.0.1"]).write(folder.path());
+    let port = free_port().expect("a port").to_string();
+    let redis = redis_with(&[
+        ("tls-port", port.as_str()),
+        ("tls-cert-file", certificate.to_str().expect("text")),
+        ("tls-key-file", key.to_str().expect("text")),
+        ("tls-auth-clients", "no"),
+    ])
+    .await;
+    let mut postgres = own_postgres().await;
+    postgres.show(&ours.issue(&["127.0.0.1"])).await;
+    let database = format!("{}?sslmode=verify-full&sslrootcert={}", postgres.url("weir"), ca.display());
+    let plain = redis.url();
+    let guarded = plain.replacen("redis:", "rediss:", 1).replace(&format!(":{}/", redis.port()), &format!(":{port}/"));
+    let mut stack = Stack::on(redis, database.clone());
+    stack.set("WEIR_REDIS_URL", &guarded);
+    stack.set("WEIR_REDIS_CA", ca.to_str().expect("text"));
+
+    stack.run(&["migrate", "up"]).await.code(0);
+    let (_gateway, port) = stack.start_gateway().await;
+    let _worker = stack.start_worker(&database);
+    let answer = request(port, "POST", "/api/v1/webhook", &body("a", "c", "text")).await.expect("an answer");
+    assert_eq!(answer.status, 202);
+    eventually("the row is there", PATIENCE, async || stack.rows().await == 1).await;
+    let ssl = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    stack.run(&["psql", "-Atc", ssl]).await.code(0).says(&["t\n"]);
+    stack.run(&["redis-cli", "ping"]).await.code(0).says(&["PONG"]);
+
+    // Whom nobody vouches for is not asked for anything.
+    let other = folder.path().join("other.pem");
+    fs::write(&other, Authority::new("another").certificate()).expect("a file");
+    stack.set("WEIR_REDIS_CA", other.to_str().expect("text"));
+    stack.set("WEIR_DATABASE_URL", &database.replace("ca.pem", "other.pem"));
+    stack.run(&["doctor"]).await.code(3).says(&[
+        "Redis cannot be trusted",
+        "WEIR_REDIS_CA",
+        "PostgreSQL cannot be trusted",
+        "sslrootcert",
+    ]);
+    stack.run(&["psql", "-c", "select 1"]).await.code(2).says(&["certificate verify failed"]);
+    stack.run(&["redis-cli", "ping"]).await.code(1);
 }

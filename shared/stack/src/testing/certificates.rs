@@ -1,10 +1,12 @@
 //! Certificates for tests, made anew for each.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use super::TestPostgres;
 
 /// An authority that nobody knows.
 pub struct Authority {
@@ -67,5 +69,27 @@ impl Issued {
             fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("permissions");
         }
         (certificate, key)
+    }
+}
+
+impl TestPostgres {
+    /// Restarts it so that it speaks TLS with this certificate, in place of the one that it had.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn show(&mut self, issued: &Issued) {
+        let data = self.real_dir().join("data");
+        let owner = fs::metadata(&data).expect("the data");
+        for (name, text) in [
+            ("server.crt", issued.certificate.as_str()),
+            ("server.key", issued.key.as_str()),
+            ("postgresql.auto.conf", "ssl = on\n"),
+        ] {
+            let path = data.join(name);
+            fs::write(&path, text).expect("a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("permissions");
+            chown(&path, Some(owner.uid()), Some(owner.gid())).expect("an owner");
+        }
+        self.restart().await.unwrap_or_else(|error| panic!("failed to {error}"));
     }
 }
