@@ -42,6 +42,10 @@ impl WorkerConfig {
         if !(1..=5000).contains(&batch) {
             reader.mistake("worker.batch: is not between 1 and 5000");
         }
+        let months_ahead = reader.get("worker.months_ahead", &[], 3);
+        if months_ahead > 120 {
+            reader.mistake("worker.months_ahead: 120 at most");
+        }
         Self {
             name: reader.optional("worker.name", &[]),
             batch,
@@ -50,7 +54,7 @@ impl WorkerConfig {
             crashes: reader.get("worker.crashes", &[], 3).max(1),
             drain: reader.get("worker.drain", &[], Duration::from_secs(10)),
             cached_dialogs: reader.get("worker.cached_dialogs", &[], 200_000),
-            months_ahead: reader.get("worker.months_ahead", &[], 3),
+            months_ahead,
             retry: Policies {
                 data: read_policy(reader, "data", 1),
                 constraint: read_policy(reader, "constraint", 8),

@@ -18,6 +18,7 @@ pub use proxy::{Direction, FaultProxy, Faults};
 pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};
 pub use servers::{
-    SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_with, unique_name,
+    SharedPostgres, TestPostgres, TestRedis, own_postgres, postgres, postgres_with, redis, redis_from, redis_with,
+    unique_name,
 };
 pub use wait::eventually;

@@ -14,6 +14,7 @@ mod ledger;
 mod letters;
 mod message;
 mod migrate;
+mod privilege;
 mod send;
 mod status;
 mod supervisord;

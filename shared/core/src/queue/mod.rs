@@ -189,6 +189,10 @@ impl Queue {
     pub async fn load(&self) -> Result<(), QueueError> {
         match self.command::<Value>(redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.source)).await {
             Err(QueueError::Refused { text, .. }) if text.contains("already exists") => Ok(()),
+            Err(QueueError::Deployment(text)) if text.contains("NOPERM") => Err(QueueError::Deployment(format!(
+                "the functions of this version are not in Redis, and this user may not load them: run `weir migrate \
+                 functions` as one who may ({text})"
+            ))),
             Err(error) => Err(error),
             Ok(_) => {
                 tracing::info!(library = self.library.name, "loaded the function library");
