@@ -153,10 +153,13 @@ async fn operate(stack: &mut Stack, admin: &str, url: &str) {
     stack.run(&["fleet", "drain", worker["name"].as_str().expect("a name")]).await.code(0);
 }
 
+fn functions_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/core/src/queue/functions")
+}
+
 /// The commands that a function file calls.
 fn calls(function: &str) -> Vec<String> {
-    let path = format!("../shared/core/src/queue/functions/{function}.lua");
-    let text = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a function");
+    let text = fs::read_to_string(functions_folder().join(format!("{function}.lua"))).expect("a function");
     let containers = ["xgroup", "xinfo"];
     let call = |rest: &str| {
         let mut words =
@@ -176,8 +179,13 @@ fn calls(function: &str) -> Vec<String> {
 fn the_rules_of_a_role_allow_what_its_functions_do() {
     let rules = fs::read_to_string(deploy("redis.acl")).expect("the rules");
     let gateway = ["ensure", "enqueue", "sweep", "balance"];
-    let worker = ["prelude", "ensure", "beat", "settle", "move", "due", "reap", "leave"];
+    let worker = ["prelude", "ensure", "beat", "settle", "move", "due", "reap", "suspects", "leave"];
     let operator = ["balance", "condemn", "replay", "purge", "amend", "import"];
+    let all = fs::read_dir(functions_folder()).expect("the functions").count();
+    let mut assigned: Vec<&str> = [&gateway[..], &worker, &operator].concat();
+    assigned.sort_unstable();
+    assigned.dedup();
+    assert_eq!(assigned.len(), all, "each function is some role's: {assigned:?}");
     for (role, functions) in [("gateway", &gateway[..]), ("worker", &worker), ("operator", &operator)] {
         let rule = rules.lines().find(|line| line.starts_with(&format!("user weir-{role} "))).expect("a rule");
         let granted: Vec<&str> = rule.split(' ').filter_map(|word| word.strip_prefix('+')).collect();
