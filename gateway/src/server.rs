@@ -233,12 +233,9 @@ impl Server {
             Some(Ok(Greeted::Http1(stream))) => self.serve_http1(stream, peer, by).await,
             Some(Ok(Greeted::Http2(stream))) => self.serve_http2(tls::with_preface(stream), peer, by).await,
             Some(Err(error)) => {
-<<<<<<< HEAD
                 if error.kind() == io::ErrorKind::TimedOut {
                     dropped("header");
                 }
-=======
->>>>>>> 5268346 (Failed handshakes are counted)
                 metrics::counter!("weir_tls_handshakes_failed_total").increment(1);
                 tracing::debug!(%error, "handshake");
                 Ok(())
