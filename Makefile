@@ -43,9 +43,10 @@ check: servers tools ## Format, lints, documentation, dependency rules, queries 
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 	cargo deny --locked --workspace check --hide-inclusion-graph licenses sources
 	cargo deny --locked --workspace --exclude-dev check bans
+	@.ci/advisories
 	.ci/with-postgres sh -c 'cargo sqlx migrate run --source migrations && cargo sqlx prepare --workspace --check -- --package weir-store --locked'
 
-audit: tools ## Compare the dependencies with the database of known vulnerabilities (downloads it)
+audit: tools ## Compare the dependencies with the newest database of known vulnerabilities (downloads it)
 	cargo deny --locked --workspace check advisories
 
 fuzz: servers fuzz-tools ## Fuzz everything that reads foreign bytes; MINUTES=10 for each target, TARGETS="request entry"

@@ -65,6 +65,8 @@ look() {
         has h2load || missing+=(nghttp2-client)
         # Delays the fsyncs of a Redis: an answer must not come before them.
         has strace || missing+=(strace)
+        # Looks at the gateway's TLS from outside.
+        has sslscan || missing+=(sslscan)
     fi
 }
 
@@ -115,17 +117,17 @@ give_up() {
     say "Weir needs, on this machine or wherever it is built and tested:"
     say "  redis-server and redis-cli, $REDIS_MIN or newer"
     say "  PostgreSQL's server programs (initdb, postgres) and psql, $POSTGRES_MIN or newer"
-    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace')"
+    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan')"
     say "Missing or too old here: ${missing[*]} (as Debian calls the packages)."
     case $family in
     *debian* | *ubuntu*)
         say "  sudo apt-get update && sudo apt-get install -y ${missing[*]}"
         say "Debian 12 and Ubuntu 24.04 have versions that are new enough; for older ones the Redis and PostgreSQL"
         say "projects publish packages of their own." ;;
-    *fedora* | *rhel*) say "  sudo dnf install redis postgresql-server postgresql-contrib util-linux make gcc supervisor strace" ;;
-    *arch*) say "  sudo pacman -S redis postgresql util-linux make gcc supervisor strace" ;;
-    *suse*) say "  sudo zypper install redis postgresql-server util-linux make gcc supervisor strace" ;;
-    *alpine*) say "  sudo apk add redis postgresql16 setpriv build-base supervisor strace" ;;
+    *fedora* | *rhel*) say "  sudo dnf install redis postgresql-server postgresql-contrib util-linux make gcc supervisor strace sslscan" ;;
+    *arch*) say "  sudo pacman -S redis postgresql util-linux make gcc supervisor strace sslscan" ;;
+    *suse*) say "  sudo zypper install redis postgresql-server util-linux make gcc supervisor strace sslscan" ;;
+    *alpine*) say "  sudo apk add redis postgresql16 setpriv build-base supervisor strace sslscan" ;;
     *) say "Weir runs on Linux only; on other systems use a Linux machine or deploy/compose.yaml." ;;
     esac
     exit 1

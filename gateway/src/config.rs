@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,6 +18,8 @@ pub struct GatewayConfig {
     pub name: String,
     /// Addresses to listen on, unless sockets are handed over. Default 127.0.0.1:8095.
     pub listen: Vec<SocketAddr>,
+    /// Certificate and key with which all these addresses speak TLS. Default none: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// What a 2xx promises. Default `disk`.
     pub durability: Durability,
     /// Replicas that level `replica` asks for. Default 1.
@@ -38,6 +41,15 @@ pub struct GatewayConfig {
     pub per_address: Option<Rate>,
     /// Who may send.
     pub sources: Vec<SourceConfig>,
+}
+
+/// What TLS needs, in PEM. Both files are looked at again while the gateway runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, and behind it those that lead to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// Limits of connections and bodies.
@@ -159,7 +171,7 @@ impl Setting for IpNetSetting {
 }
 
 impl GatewayConfig {
-    /// Reads the settings `gateway.*`, `http.*`, `limit.*`, `dedupe.*` and the list `[[source]]`.
+    /// Reads the settings `gateway.*`, `tls.*`, `http.*`, `limit.*`, `dedupe.*` and the list `[[source]]`.
     pub fn read(reader: &mut Reader) -> Self {
         let durability = reader.get("gateway.durability", &[], Durability::Disk);
         let replicas = reader.get("gateway.replicas", &[], NonZeroU32::MIN).get();
@@ -187,6 +199,7 @@ impl GatewayConfig {
         Self {
             name: reader.get("gateway.name", &[], "gateway".to_owned()),
             listen,
+            tls: TlsFiles::read(reader),
             durability,
             replicas,
             bounds,
@@ -198,6 +211,18 @@ impl GatewayConfig {
             per_address: reader.get("limit.per_address", &[], MaybeRate(Some(Rate::new(2000, 4000)))).0,
             sources: read_sources(reader),
         }
+    }
+}
+
+impl TlsFiles {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        match (reader.optional("tls.certificate", &[]), reader.optional("tls.key", &[])) {
+            (Some(certificate), Some(key)) => return Some(Self { certificate, key }),
+            (None, None) => {}
+            (Some(_), None) => reader.mistake("tls.certificate is set and tls.key is not: TLS needs both"),
+            (None, Some(_)) => reader.mistake("tls.key is set and tls.certificate is not: TLS needs both"),
+        }
+        None
     }
 }
 
@@ -280,7 +305,11 @@ fn read_source(table: &mut Reader) -> SourceConfig {
 
 fn read_proof(table: &mut Reader, name: &str) -> Proof {
     let mut secrets: Vec<SecretString> = table.secret("secret", &[]).into_iter().collect();
-    secrets.extend(table.secret("previous_secret", &[]));
+    let previous = table.secret("previous_secret", &[]);
+    if secrets.is_empty() && previous.is_some() {
+        table.mistake(format!("source {name} has a previous_secret but no secret: the present one is missing"));
+    }
+    secrets.extend(previous);
     let header: Option<String> = table.optional("header", &[]);
     let method: Option<String> = table.optional("proof", &[]);
     if secrets.iter().any(|secret| secret.expose_secret().len() < 8) {
@@ -342,11 +371,16 @@ mod tests {
 
     #[test]
     fn every_mistake_of_a_source_is_named() {
-        let file = "[[source]]\nname = \"A B\"\nkind = \"fax\"\nheader = \"x-h\"\nsecrt = \"x\"\n[[source]]\nname = \"ok\"\nsecret = \"short\"\n";
+        let file = "[[source]]\nname = \"A B\"\nkind = \"fax\"\nheader = \"x-h\"\nsecrt = \"x\"\n[[source]]\nname = \"ok\"\nsecret = \"short\"\n[[source]]\nname = \"old\"\nprevious_secret = \"long-enough\"\n";
         let text = read(file).1.unwrap_err();
-        for part in
-            ["name = \"A B\"", "none of messenger", "no secret", "source 1: secrt is no setting", "shorter than 8"]
-        {
+        for part in [
+            "name = \"A B\"",
+            "none of messenger",
+            "no secret",
+            "source 1: secrt is no setting",
+            "shorter than 8",
+            "source old has a previous_secret but no secret",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

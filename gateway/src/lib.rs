@@ -1,11 +1,11 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
 //! `listen` has the sockets and `server` accepts connections, as many as `peers` admits of an address, with the
-//! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `ingest` shows a request's whole way in two
-//! functions: `address`, `source` and `verify` say who sends, `decode` makes a message of the body or names every
-//! fault, `storable` among them what PostgreSQL could not hold, `limit` says when it is too much, `writer` appends it
-//! together with all requests that arrived at the same moment, `answer` and `rejection` make the answer. `guard` watches
-//! Redis beside it all and decides whether the gateway may accept.
+//! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `tls` shakes hands where it is configured;
+//! `ingest` shows a request's whole way in two functions: `address`, `source` and `verify` say who sends, `decode` makes
+//! a message of the body or names every fault, `storable` among them what PostgreSQL could not hold, `limit` says when it
+//! is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and `rejection`
+//! make the answer. `guard` watches Redis beside it all and decides whether the gateway may accept.
 //!
 //! The gateway never opens PostgreSQL.
 
@@ -20,6 +20,8 @@ mod deadline;
 mod flood;
 
 mod streams;
+
+mod tls;
 
 mod ingest;
 
@@ -48,3 +50,4 @@ mod guard;
 
 pub use config::GatewayConfig;
 pub use server::{Gateway, GatewayError, build};
+pub use tls::{TlsError, check as check_tls};

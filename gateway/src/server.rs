@@ -1,4 +1,4 @@
-//! Sockets: accept, tell HTTP/1.1 from HTTP/2, serve with deadlines (`deadline`, `streams`), stop in good order.
+//! Sockets: accept, shake hands (`tls`), tell HTTP/1.1 from HTTP/2, serve with deadlines (`deadline`, `streams`), stop in good order.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,6 +30,7 @@ use crate::ingest::{DISCARD_TIME, Ingest};
 use crate::listen;
 use crate::peers::{Peers, Place};
 use crate::streams::Streams;
+use crate::tls::{self, Greeted, Tls, TlsError};
 use crate::writer::Writer;
 
 /// Why a gateway does not start.
@@ -57,6 +58,9 @@ pub enum GatewayError {
     /// The system does not let us accept on a socket.
     #[error("the gateway cannot accept on its socket: {0}")]
     Accept(io::Error),
+    /// Certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -68,6 +72,7 @@ pub struct Gateway {
     listeners: Vec<TcpListener>,
     /// Somebody else holds the sockets too, and what waits in their queues is not lost when we close them.
     shared: bool,
+    tls: Option<Arc<Tls>>,
     guard: Guard,
     watch: Watch,
     batches: Queue,
@@ -77,8 +82,9 @@ pub struct Gateway {
 /// answers 503 until it is. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When an address cannot be bound, or what was handed over is no listening socket.
+/// When an address cannot be bound, what was handed over is no listening socket, or a certificate cannot be used.
 pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayError> {
+    let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let (sockets, shared) = match listen::handed_over()? {
         Some(sockets) => (sockets, true),
         None => (listen::bind(&config.listen)?, false),
@@ -87,7 +93,7 @@ pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayErr
     let listeners = listeners.map_err(GatewayError::Accept)?;
     let batches = queue.on_own_link(config.http.batch_timeout);
     let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
-    Ok(Gateway { config, listeners, shared, guard, watch, batches })
+    Ok(Gateway { config, listeners, shared, tls, guard, watch, batches })
 }
 
 /// How long a connection that says nothing is kept after the signal to stop. Its sender may be writing at this very
@@ -111,7 +117,7 @@ impl Gateway {
     /// # Panics
     /// When a part that all requests need has panicked, once the rest is finished: the process has to be started again.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, shared, guard, watch, batches } = self;
+        let Self { config, listeners, shared, tls, guard, watch, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
         // Without any of its parts a gateway would go on answering, and wrongly.
         let shutdown = shutdown.child_token();
@@ -122,6 +128,7 @@ impl Gateway {
         let guarding = guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone());
         let guarding = tokio::spawn(guarded("guard", shutdown.clone(), guarding));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
+        let following = tls.clone().map(|tls| tokio::spawn(tls.follow(ended.clone())));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
         let (closing, cut) = (Shutdown::new(), Shutdown::new());
@@ -132,6 +139,7 @@ impl Gateway {
             .map(|listener| {
                 let server = Server {
                     ingest: ingest.clone(),
+                    tls: tls.clone(),
                     http: config.http.clone(),
                     connections: connections.clone(),
                     slots: slots.clone(),
@@ -152,7 +160,7 @@ impl Gateway {
         drop(ingest);
         drain(&connections, config.drain, &closing, &cut).await;
         ended.cancel();
-        for task in [guarding, gauge] {
+        for task in [guarding, gauge].into_iter().chain(following) {
             ends.push(task.await);
         }
         // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.
@@ -202,6 +210,7 @@ const HEADER_BYTES: usize = 16 << 10;
 #[derive(Clone)]
 struct Server {
     ingest: Arc<Ingest>,
+    tls: Option<Arc<Tls>>,
     http: HttpConfig,
     connections: TaskTracker,
     slots: Arc<Semaphore>,
@@ -271,7 +280,11 @@ impl Server {
 
     async fn serve(self, stream: TcpStream, peer: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
         drop(stream.set_nodelay(true));
-        if let Err(error) = self.serve_plain(stream, peer).await {
+        let ended = match &self.tls {
+            Some(tls) => self.serve_tls(tls, stream, peer).await,
+            None => self.serve_plain(stream, peer).await,
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection");
         }
         drop(held);
@@ -288,6 +301,23 @@ impl Server {
                 Ok(())
             }
             Some(Ok(Err(_))) | None => Ok(()),
+        }
+    }
+
+    async fn serve_tls(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+        let by = Instant::now() + self.http.header_timeout;
+        match self.closing.run_until_cancelled(tls.greet(stream, by)).await {
+            Some(Ok(Greeted::Http1(stream))) => self.serve_http1(stream, peer, by).await,
+            Some(Ok(Greeted::Http2(stream))) => self.serve_http2(tls::with_preface(stream), peer, by).await,
+            Some(Err(error)) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    dropped("header");
+                }
+                metrics::counter!("weir_tls_handshakes_failed_total").increment(1);
+                tracing::debug!(%error, "handshake");
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -396,7 +426,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// What every HTTP/2 client sends first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Waits for the first bytes and says whether they begin an HTTP/2 connection. It waits for the whole preface: hyper
 /// has no deadline for it.

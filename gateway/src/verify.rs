@@ -137,6 +137,39 @@ mod tests {
         assert!(verifier.check_body(&headers(&[]), b"Hi There").is_err());
     }
 
+    proptest::proptest! {
+        /// Whatever bytes a header may hold: an answer, and never a good one.
+        #[test]
+        fn no_header_passes_by_chance(value in "[\\t -~\u{80}-\u{ff}]{0,90}", body: Vec<u8>) {
+            let value: Vec<u8> = value.chars().map(|c| c as u8).collect();
+            let mut map = HeaderMap::new();
+            map.insert("x-proof", hyper::header::HeaderValue::from_bytes(&value).unwrap());
+            let signed = Verifier::new(&Proof::HmacSha256 { header: "x-proof".into(), secrets: secrets() });
+            assert!(signed.check_headers(&map).is_ok());
+            assert!(matches!(signed.check_body(&map, &body), Err(Rejection::Unauthorized)));
+            let held = Verifier::new(&Proof::Header { header: "x-proof".into(), secrets: secrets() });
+            assert!(matches!(held.check_headers(&map), Err(Rejection::Unauthorized)));
+        }
+    }
+
+    #[test]
+    fn a_tag_may_be_written_in_several_ways_and_must_be_whole() {
+        use base64::Engine as _;
+        let verifier = Verifier::new(&Proof::HmacSha256 { header: "x-signature".into(), secrets: secrets() });
+        let mut mac: Hmac<Sha256> = Hmac::new_from_slice(b"new-secret").unwrap();
+        mac.update(b"Hi There");
+        let tag = mac.finalize().into_bytes();
+        let check = |value: &str| verifier.check_body(&headers(&[("x-signature", value)]), b"Hi There").is_ok();
+        let (hex, base64) = (hex::encode(tag), base64::engine::general_purpose::STANDARD.encode(tag));
+        for good in [&hex, &hex.to_uppercase(), &base64, &format!("sha256={hex}"), &format!("sha256={base64}")] {
+            assert!(check(good), "{good}");
+        }
+        let short = base64::engine::general_purpose::STANDARD.encode(&tag[..31]);
+        for bad in [&hex[..62], &short, "", "sha256=", &format!(" {hex}"), &format!("sha256=sha256={hex}")] {
+            assert!(!check(bad), "{bad}");
+        }
+    }
+
     #[test]
     fn rfc_4231_case_2_verifies() {
         let secret = vec![SecretString::from("Jefe".to_owned())];

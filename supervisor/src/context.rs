@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
-use weir_core::queue::Queue;
+use weir_core::queue::{Queue, Roots};
 use weir_core::secret::SecretUrl;
 use weir_core::telemetry::LogConfig;
 use weir_gateway::GatewayConfig;
@@ -76,6 +76,17 @@ impl Context {
         }
     }
 
+    /// What gateways of these settings speak.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.settings.gateway.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The file with the certificate of the gateways: as configured, else of those that `weir up` started.
+    pub(crate) fn certificate(&self, stack: Option<&StackFile>) -> Option<PathBuf> {
+        let configured = self.settings.gateway.tls.as_ref().map(|files| files.certificate.clone());
+        configured.or_else(|| stack?.certificate.clone())
+    }
+
     fn no_servers(&self, variable: &str) -> anyhow::Error {
         let path = StackFile::path(&self.data);
         anyhow!("no servers are known: start them with `weir up` (it writes {}), or set {variable}", path.display())
@@ -83,7 +94,14 @@ impl Context {
 
     /// The queue. Nothing is connected yet.
     pub(crate) fn queue(&self) -> Result<Queue> {
-        Ok(Queue::new(&self.redis_url()?, self.settings.redis.partitions)?)
+        self.queue_at(&self.redis_url()?)
+    }
+
+    /// The queue of the server at this URL.
+    pub(crate) fn queue_at(&self, url: &SecretUrl) -> Result<Queue> {
+        let config = &self.settings.redis;
+        let roots = config.ca.as_deref().map(Roots::read).transpose()?.unwrap_or_default();
+        Ok(Queue::with_roots(url, config.partitions, roots)?)
     }
 
     /// The store, connected.

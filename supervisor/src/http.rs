@@ -1,6 +1,8 @@
 //! The little of an HTTP client that is needed here: one kept-alive HTTP/1.1 connection to a role.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,7 +12,13 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::tls;
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -19,36 +27,50 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// The longest answer that is read: a batch of a thousand takes a tenth of it.
 const LONGEST: usize = 4 << 20;
 
-/// Where to send: `http://host:port/path`.
+/// Where to send: `http://host:port/path` or `https://host:port/path`.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     authority: String,
     host: HeaderValue,
     path: String,
+    tls: Option<Tls>,
+}
+
+/// How a target proves who it is.
+#[derive(Debug, Clone)]
+struct Tls {
+    name: ServerName<'static>,
+    client: Arc<ClientConfig>,
 }
 
 impl Target {
-    /// Reads a URL; a path of its own is kept in front of every path asked for.
-    pub(crate) fn parse(url: &str) -> Result<Self> {
+    /// Reads a URL; a path of its own is kept in front of every path asked for. Over TLS the very certificate in
+    /// `certificate` is believed, or one of a known authority.
+    pub(crate) fn parse(url: &str, certificate: Option<&Path>) -> Result<Self> {
         let Ok(uri) = url.parse::<Uri>() else { bail!("{url} is no URL; it looks like http://127.0.0.1:8095") };
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(authority)) => {
-                let host = HeaderValue::try_from(authority.as_str())?;
-                let authority = match authority.port_u16() {
-                    Some(_) => authority.as_str().to_owned(),
-                    None => format!("{authority}:80"),
-                };
-                Ok(Self { authority, host, path: uri.path().trim_end_matches('/').to_owned() })
-            }
-            (Some("https"), _) => bail!("{url}: only plain HTTP is spoken here; give the process' own address"),
-            _ => bail!("{url} is no URL; it looks like http://127.0.0.1:8095"),
-        }
+        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            bail!("{url} is no URL; it looks like http://127.0.0.1:8095")
+        };
+        let tls = match scheme {
+            "https" => Some(Tls {
+                name: ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned())?,
+                client: tls::client(certificate)?,
+            }),
+            _ => None,
+        };
+        let host = HeaderValue::try_from(authority.as_str())?;
+        let authority = match authority.port_u16() {
+            Some(_) => authority.as_str().to_owned(),
+            None => format!("{authority}:{}", if tls.is_some() { 443 } else { 80 }),
+        };
+        Ok(Self { authority, host, path: uri.path().trim_end_matches('/').to_owned(), tls })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -146,11 +168,23 @@ async fn connect(target: &Target) -> Result<SendRequest<Full<Bytes>>, Silence> {
     let connecting = async {
         let stream = TcpStream::connect(&target.authority).await.map_err(|error| unreachable(error.to_string()))?;
         drop(stream.set_nodelay(true));
-        handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))
+        match &target.tls {
+            None => speak(stream).await.map_err(|error| unreachable(error.to_string())),
+            Some(tls) => {
+                let shaking = TlsConnector::from(tls.client.clone()).connect(tls.name.clone(), stream);
+                let stream = shaking.await.map_err(|error| unreachable(format!("TLS: {error}")))?;
+                speak(stream).await.map_err(|error| unreachable(error.to_string()))
+            }
+        }
     };
     let connected = tokio::time::timeout(CONNECT, connecting).await;
-    let (sender, connection) =
-        connected.unwrap_or_else(|_| Err(unreachable(format!("no answer in {} s", CONNECT.as_secs()))))?;
+    connected.unwrap_or_else(|_| Err(unreachable(format!("no answer in {} s", CONNECT.as_secs()))))
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> hyper::Result<SendRequest<Full<Bytes>>> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection");
@@ -168,11 +202,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_a_plain_http_url() {
-        assert_eq!(Target::parse("http://example.org/weir/").unwrap().to_string(), "http://example.org:80/weir");
-        assert_eq!(Target::parse("http://[::1]:8095").unwrap().to_string(), "http://[::1]:8095");
-        for wrong in ["https://example.org", "127.0.0.1:8095", "redis://x", "", "http://"] {
-            assert!(Target::parse(wrong).is_err(), "{wrong}");
+    fn a_target_is_an_http_url() {
+        let parse = |url| Target::parse(url, None).map(|target| target.to_string());
+        assert_eq!(parse("http://example.org/weir/").unwrap(), "http://example.org:80/weir");
+        assert_eq!(parse("https://example.org").unwrap(), "https://example.org:443");
+        for same in ["http://[::1]:8095", "https://[::1]:8095"] {
+            assert_eq!(parse(same).unwrap(), same);
+        }
+        for wrong in ["127.0.0.1:8095", "redis://x", "", "http://", "https://"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 }

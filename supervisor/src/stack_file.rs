@@ -21,6 +21,9 @@ pub(crate) struct StackFile {
     pub(crate) started_ms: u64,
     /// Addresses of the gateway, as URLs.
     pub(crate) gateway: Vec<String>,
+    /// File with the gateway's certificate, when it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
     /// URL of the ops listener, when there is one.
     pub(crate) ops: Option<String>,
     /// The queue's Redis.

@@ -25,4 +25,5 @@ mod smuggling;
 mod snapshots;
 mod stopping;
 mod support;
+mod tls;
 mod weakness;

@@ -35,6 +35,8 @@ fn every_mistake_names_its_setting() {
         ("http.body_rate", "slow"),
         ("http.connections_per_address", "-1"),
         ("limit.body_memory", "much"),
+        ("tls.certificate", "alone.pem"),
+        ("tls.key", "alone.pem"),
     ] {
         let Err(error) = read_config("", &[(key, value)]) else { panic!("{key} = {value} was taken") };
         assert!(error.to_string().contains(key), "{key} = {value}: {error}");

@@ -345,6 +345,9 @@ pub struct RedisConfig {
     /// The cache's server, which holds the queue too when nothing else does. `cache.url`, `WEIR_CACHE_URL`, or the older
     /// `REDIS_ADDR`, `REDIS_PASSWORD` and `REDIS_DB`.
     pub cache: Option<SecretUrl>,
+    /// The file with the authority of its certificate, for `rediss://`. Default none: the authorities that browsers know.
+    /// `redis.ca`, `WEIR_REDIS_CA`.
+    pub ca: Option<PathBuf>,
     /// Partitions; fixed when a data set begins. More spread over more Redis primaries; each costs some CPU. Default 4.
     pub partitions: u16,
 }
@@ -352,12 +355,16 @@ pub struct RedisConfig {
 impl RedisConfig {
     /// Reads the settings `redis.*`.
     pub fn read(reader: &mut Reader) -> Self {
-        let (url, cache) = (reader.optional("redis.url", &[]), cache_url(reader));
+        let (url, cache): (Option<SecretUrl>, _) = (reader.optional("redis.url", &[]), cache_url(reader));
+        let ca = reader.optional("redis.ca", &[]);
+        if let (Some(_), Some(url)) = (&ca, url.as_ref().or(cache.as_ref()).filter(|url| !url.is_tls())) {
+            reader.mistake(format!("redis.ca is set, but {url} is not TLS; write rediss:// for TLS, or drop redis.ca"));
+        }
         let partitions = reader.get("redis.partitions", &[], NonZeroU16::new(4).expect("not 0")).get();
         if partitions > 1024 {
             reader.mistake("redis.partitions: 1024 at most");
         }
-        Self { url, cache, partitions }
+        Self { url, cache, ca, partitions }
     }
 }
 

@@ -14,6 +14,11 @@ impl SecretUrl {
         Self(SecretString::from(url.into()))
     }
 
+    /// Whether it asks for TLS, as `rediss://` does.
+    pub fn is_tls(&self) -> bool {
+        self.expose().split_once("://").is_some_and(|(scheme, _)| scheme.starts_with("rediss"))
+    }
+
     /// The URL with its password, for the client that connects.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()

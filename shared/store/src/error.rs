@@ -69,7 +69,12 @@ impl From<sqlx::Error> for StoreError {
                 "no connection became free in time, or the server takes no more (max_connections, the limit of a role or \
                  a database, a start that takes long)",
             ),
-            other => Self::new(class_of_client(&other), scrub("", &other.to_string())),
+            other => match way_out(&other) {
+                Some(way_out) => {
+                    Self::new(Class::Deployment, format!("PostgreSQL cannot be trusted: {other}; {way_out}"))
+                }
+                None => Self::new(class_of_client(&other), scrub("", &other.to_string())),
+            },
         }
     }
 }
@@ -98,11 +103,31 @@ impl StoreError {
     }
 }
 
+/// What to do about a server that we do not believe, or that does not believe us: no waiting cures it.
+fn way_out(error: &sqlx::Error) -> Option<&'static str> {
+    use rustls::{CertificateError as C, Error as E};
+    match error {
+        sqlx::Error::Tls(_) => Some("set ssl = on at the server, or another sslmode in the URL"),
+        sqlx::Error::Io(error) => match error.get_ref()?.downcast_ref()? {
+            E::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+                Some("use a host name in the URL that the server's certificate holds")
+            }
+            E::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => Some("the server needs a new certificate"),
+            E::InvalidCertificate(_) => Some("name the file with its authority's certificate: sslrootcert in the URL"),
+            E::AlertReceived(_) => {
+                Some("see the server's log for what it misses: sslcert and sslkey in the URL, maybe")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Judges what went wrong on our side of the wire. An answer that we cannot read means another schema than ours.
 fn class_of_client(error: &sqlx::Error) -> Class {
     use sqlx::Error as E;
     match error {
-        E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
+        E::Io(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
             Class::Dependency
         }
         E::Encode(_) => Class::Batch,
@@ -114,14 +139,22 @@ fn class_of_client(error: &sqlx::Error) -> Class {
 mod tests {
     use std::io::{Error as IoError, ErrorKind};
 
+    use rustls::CertificateError;
+
     use super::*;
+
+    fn handshake(error: rustls::Error) -> sqlx::Error {
+        sqlx::Error::Io(IoError::new(ErrorKind::InvalidData, error))
+    }
 
     #[test]
     fn failures_on_our_side_of_the_wire_have_a_class() {
         let reset = IoError::from(ErrorKind::ConnectionReset);
         for (error, class) in [
             (sqlx::Error::Io(reset), Class::Dependency),
-            (sqlx::Error::Tls("bad certificate".into()), Class::Dependency),
+            (sqlx::Error::Tls("server does not support TLS".into()), Class::Deployment),
+            (handshake(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), Class::Deployment),
+            (handshake(rustls::Error::DecryptError), Class::Dependency),
             (sqlx::Error::PoolTimedOut, Class::Dependency),
             (sqlx::Error::PoolClosed, Class::Dependency),
             (sqlx::Error::Protocol("unexpected message".into()), Class::Dependency),

@@ -4,11 +4,14 @@ use std::io::ErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use url::Url;
 
-use crate::StoreError;
+use crate::{Class, StoreError};
 
 /// A session that holds a transaction open and says nothing is ended by the server after this long: the locks of a
 /// worker that is frozen, or whose machine vanished, must not hold up who takes over. A batch is never silent for more
@@ -83,9 +86,32 @@ impl StoreOptions {
 
     /// For migrations: a rewrite of a table takes the time that it takes.
     pub(crate) fn plain(&self) -> Result<PgConnectOptions, StoreError> {
-        Ok(PgConnectOptions::from_str(self.url.expose_secret())?
+        let url = self.url.expose_secret();
+        check_authority(url)?;
+        Ok(PgConnectOptions::from_str(url)?
             .application_name(&self.application_name)
             // Statements are written here and known; a log of them would only be a way for data to leak.
             .disable_statement_logging())
     }
+}
+
+/// Each connection reads the file of `sslrootcert` anew, and would not name it. PEM may stand there in place of a file.
+fn check_authority(url: &str) -> Result<(), StoreError> {
+    let Ok(url) = Url::parse(url) else { return Ok(()) };
+    let mut parameters = url.query_pairs();
+    let Some((_, file)) = parameters.find(|(name, _)| ["sslrootcert", "ssl-root-cert", "ssl-ca"].contains(&&**name))
+    else {
+        return Ok(());
+    };
+    let reason = match std::fs::read(&*file) {
+        _ if file.contains("-----BEGIN") => return Ok(()),
+        Ok(text) => match CertificateDer::pem_slice_iter(&text).next() {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(error)) => format!("its PEM is broken ({error})"),
+            None => "it holds no certificate".to_owned(),
+        },
+        Err(error) => format!("it cannot be read ({error})"),
+    };
+    let text = format!("sslrootcert = {file}: {reason}; give the authority's certificate in PEM");
+    Err(StoreError::new(Class::Deployment, text))
 }

@@ -1,9 +1,10 @@
 //! `weir psql` and `weir redis-cli`: the clients, connected to the stack. Passwords travel in the environment, which
 //! only the user and root can read, and never among the arguments, which everybody can.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -48,9 +49,15 @@ impl RedisCli {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
         let primary = context.queue()?.link().primary().await.context("the primary cannot be found")?;
         let mut command = redis_command(&primary)?;
+        command.args(authority(context.settings.redis.ca.as_deref()));
         command.args(self.args);
         become_program(command, "apt-get install redis-tools")
     }
+}
+
+/// Whom redis-cli believes over TLS; elsewhere it ignores this.
+fn authority(ca: Option<&Path>) -> Vec<&OsStr> {
+    ca.map(|file| vec!["--cacert".as_ref(), file.as_os_str()]).unwrap_or_default()
 }
 
 /// Replaces this process; comes back only if it cannot.

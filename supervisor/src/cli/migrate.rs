@@ -14,7 +14,7 @@ use crate::cli::consent::{self, Preview};
 use crate::context::Context;
 use crate::output;
 
-/// Bring the schema of PostgreSQL up to date, show it or take it back
+/// Bring the schema of PostgreSQL up to date, show it or take it back; load the functions of Redis
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: weir migrate up")]
 pub(crate) struct Migrate {
@@ -49,17 +49,39 @@ enum Way {
     /// List the migrations of this binary and when they were applied; exit code 3 when one is missing
     #[command(after_help = "Example: weir migrate status --output json")]
     Status,
+    /// Load the functions of this binary into Redis
+    ///
+    /// Gateways and workers load them by themselves where their user may. Where it may not, this comes before they start,
+    /// as a user who may; older ones beside them do not mind.
+    #[command(after_help = "Example: WEIR_REDIS_URL=redis://weir-operator:…@queue/0 weir migrate functions")]
+    Functions,
 }
 
 impl Migrate {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
-        let store = context.store().await?;
         match self.way {
-            Way::Up { dry_run } => up(&store, context.output, dry_run).await,
-            Way::Down { steps, yes, dry_run } => down(&store, context.output, steps.get(), yes, dry_run).await,
-            Way::Status => status(&store, context.output).await,
+            Way::Up { dry_run } => up(&context.store().await?, context.output, dry_run).await,
+            Way::Down { steps, yes, dry_run } => {
+                down(&context.store().await?, context.output, steps.get(), yes, dry_run).await
+            }
+            Way::Status => status(&context.store().await?, context.output).await,
+            Way::Functions => functions(context).await,
         }
     }
+}
+
+async fn functions(context: &Context) -> Result<Ending> {
+    #[derive(Serialize)]
+    struct Loaded<'a> {
+        library: &'a str,
+    }
+    let queue = context.queue()?;
+    queue.load().await?;
+    match context.output {
+        Output::Json => output::json(&Loaded { library: queue.library() }),
+        Output::Table => output::line(format_args!("{} is loaded", queue.library())),
+    }
+    Ok(Ending::Done)
 }
 
 /// What a migration did, or would do.

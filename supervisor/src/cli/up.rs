@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use weir_core::log::say;
 use weir_core::ops::{Health, Ops};
-use weir_core::queue::Queue;
 use weir_core::secret::SecretUrl;
 use weir_core::shutdown::{self, Hangup, Shutdown};
 use weir_gateway::listen;
@@ -60,6 +59,8 @@ impl Up {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
         let context = &Context { data: open_data(&context.data)?, ..context.clone() };
         let _lock = lock(&context.data)?;
+        // A gateway of its own would only fail again and again.
+        context.settings.gateway.tls.as_ref().map(weir_gateway::check_tls).transpose()?;
         let doomed = if self.fresh { self.doomed(&context.data)? } else { Vec::new() };
         let shutdown = shutdown::on_signals().context("signals cannot be handled")?;
         // Early, so that an address that is taken is heard of before servers are started.
@@ -76,7 +77,7 @@ impl Up {
         let database = servers.start_postgres(context).await?;
         steps.next("bringing the schema up to date");
         migrate(context, &database).await?;
-        let queue = Queue::new(&SecretUrl::new(redis.url.clone()), context.settings.redis.partitions)?;
+        let queue = context.queue_at(&SecretUrl::new(redis.url.clone()))?;
         let board = Board::new(context.data.clone(), describe(context, &sockets, redis, database));
         let board = Arc::new(board);
         let program = std::env::current_exe().context("the path of this program is not known")?;
@@ -147,7 +148,9 @@ fn describe(context: &Context, sockets: &[StdListener], redis: Server, database:
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_ms: now_ms(),
-        gateway: addresses.map(|address| format!("http://{address}")).collect(),
+        gateway: addresses.map(|address| format!("{}://{address}", context.scheme())).collect(),
+        // Other commands may be started elsewhere.
+        certificate: context.certificate(None).map(|file| file.canonicalize().unwrap_or(file)),
         ops: context.settings.ops.map(|address| format!("http://{address}")),
         redis,
         database,
@@ -272,7 +275,8 @@ fn print_table(context: &Context, board: &Board, health: &Health) {
     }
     if let Some(url) = stack.gateway.first() {
         line("try:");
-        line(format_args!("  curl -X POST {url}/api/v1/webhook -H 'Content-Type: application/json' \\"));
+        let trust = stack.certificate.map(|file| format!("--cacert '{}' ", file.display())).unwrap_or_default();
+        line(format_args!("  curl {trust}-X POST {url}/api/v1/webhook -H 'Content-Type: application/json' \\"));
         line(
             "    -d '{\"external_message_id\":\"1a2b3c4d5e6f7890abcdef1234567890\",\"external_client_id\":\"fedcba0987654321abcdef1234567890\",\"client_phone\":\"+79194961182\",\"message_text\":\"Привет!\",\"send_at\":1640995200}'",
         );

@@ -18,7 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gets a path from a role that listens at `http://host:port`. Gives status and body.
 pub(crate) async fn get(url: &str, path: &str) -> Result<(u16, String)> {
-    let mut connection = Connection::new(Target::parse(url)?);
+    ask(Target::parse(url, None)?, path).await
+}
+
+/// The same from any target.
+pub(crate) async fn ask(target: Target, path: &str) -> Result<(u16, String)> {
+    let mut connection = Connection::new(target);
     let answer = tokio::time::timeout(PATIENCE, connection.get(path)).await.context("no answer within a second")??;
     Ok((answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned()))
 }

@@ -45,4 +45,5 @@ fn help_of_migrate_is_as_it_was() {
     assert_help!("migrate" "up");
     assert_help!("migrate" "down");
     assert_help!("migrate" "status");
+    assert_help!("migrate" "functions");
 }

@@ -69,7 +69,8 @@ impl Stack {
         Self::on(redis, migrated().await)
     }
 
-    fn on(redis: TestRedis, database: String) -> Self {
+    /// Servers of the caller's.
+    pub(crate) fn on(redis: TestRedis, database: String) -> Self {
         let (queue_url, env) = (redis.url(), BTreeMap::new());
         let mut stack = Self { redis, database, data: scratch(), env, queue_url, stop: Shutdown::new() };
         stack.set("WEIR_REDIS_URL", &stack.redis.url());

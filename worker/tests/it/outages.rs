@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_core::queue::enqueue::Enqueued;
-use weir_stack::testing::{eventually, own_postgres, unique_name};
+use weir_stack::testing::{Authority, eventually, own_postgres, scratch, unique_name};
 use weir_store::testing;
 
 use crate::support::{PATIENCE, World, message, messages};
@@ -149,4 +149,37 @@ async fn a_worker_that_stops_hands_back_what_it_did_not_finish() {
     let next = world.start();
     assert_eq!(world.drained().await.stored, 500);
     next.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_believed_pauses_the_worker_and_kills_no_message() {
+    let (ours, other, folder) = (Authority::new("ours"), Authority::new("another"), scratch());
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, ours.certificate()).unwrap();
+    let mut postgres = own_postgres().await;
+    let plain = testing::migrated_database(|name| postgres.url(name), &unique_name()).await.unwrap();
+    postgres.show(&ours.issue(&["127.0.0.1"])).await;
+    let world = World::with_database(plain.clone(), &[]).await;
+    let url = format!("{plain}?sslmode=verify-full&sslrootcert={}", ca.display());
+    let worker = world.start_on(World::config(), &url);
+    world.accept_new(&messages(0..10)).await;
+    world.drained().await;
+
+    let mut ask = redis::cmd("HGET");
+    ask.arg(weir_core::queue::keys::worker(&worker.name)).arg("state");
+    postgres.show(&other.issue(&["127.0.0.1"])).await;
+    world.accept_new(&messages(10..20)).await;
+    eventually("the worker says why it is paused", PATIENCE, async || {
+        let state: Result<Option<String>, _> = world.queue.command(&ask).await;
+        let says =
+            |state: String| state.starts_with("paused: PostgreSQL needs a person") && state.contains("UnknownIssuer");
+        state.is_ok_and(|state| state.is_some_and(says))
+    })
+    .await;
+    let balance = world.balance().await;
+    assert_eq!((balance.dead_total, balance.retried, balance.drift()), (0, 0, 0));
+    postgres.show(&ours.issue(&["127.0.0.1"])).await;
+    let balance = world.drained().await;
+    assert_eq!((balance.stored, balance.dead_total, balance.retried), (20, 0, 0));
+    worker.stop().await;
 }

@@ -38,6 +38,14 @@ const DEMOTED: [&str; 3] = ["READONLY", "UNBLOCKED", "MASTERDOWN"];
 pub(super) const NO_CLUSTER: &str = "the server is a node of a Redis Cluster, which is not supported yet; \
                                      give a Redis with cluster-enabled no";
 
+/// What ends a handshake, as rustls words it, and what to do. The first that fits counts.
+const HANDSHAKE: [(&str, &str); 4] = [
+    ("certificate not valid for name", "use a host name in redis.url that the server's certificate holds"),
+    ("invalid peer certificate: Expired", "the server needs a new certificate"),
+    ("invalid peer certificate", "name the file with its authority's certificate: redis.ca, WEIR_REDIS_CA"),
+    ("fatal alert: CertificateRequired", "Weir has no certificate of its own: set tls-auth-clients no at the server"),
+];
+
 impl QueueError {
     /// Classifies an error of a command that may have been sent.
     pub(super) fn from_redis(error: &RedisError) -> Self {
@@ -53,6 +61,14 @@ impl QueueError {
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused { code, text },
             ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => Self::Deployment(error.to_string()),
             _ => Self::Unknown(error.to_string()),
+        }
+    }
+
+    /// No connection was made. Over TLS the reason may be one that no waiting cures.
+    pub(super) fn unreachable(text: String) -> Self {
+        match HANDSHAKE.iter().find(|(reason, _)| text.contains(reason)) {
+            Some((_, way_out)) => Self::Deployment(format!("Redis cannot be trusted: {text}; {way_out}")),
+            None => Self::Unreachable(text),
         }
     }
 

@@ -5,8 +5,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::sync::Mutex;
 
-use super::QueueError;
 use super::primary::{Seen, Whereabouts};
+use super::{QueueError, Roots};
 use crate::secret::SecretUrl;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub(super) async fn open(
     config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, QueueError> {
     let unsent = |error| match QueueError::from_redis(&error) {
-        QueueError::Unknown(text) => QueueError::Unreachable(text),
+        QueueError::Unknown(text) => QueueError::unreachable(text),
         other => other,
     };
     let client = Client::open(info).map_err(unsent)?;
@@ -65,9 +65,10 @@ pub(super) async fn open(
 impl Link {
     /// # Errors
     /// When the URL is none.
-    pub(super) fn new(url: &SecretUrl, timeout: Duration) -> Result<Self, QueueError> {
+    pub(super) fn new(url: &SecretUrl, roots: &Roots, timeout: Duration) -> Result<Self, QueueError> {
         let whereabouts = Whereabouts::of(url.expose())
-            .map_err(|reason| QueueError::Deployment(format!("{url} is no Redis URL; {reason}")))?;
+            .map_err(|reason| QueueError::Deployment(format!("{url} is no Redis URL; {reason}")))?
+            .guarded(roots)?;
         let home = Arc::new(Home { whereabouts, primary: SyncMutex::default() });
         Ok(Self { home, timeout, connection: Mutex::new(None) })
     }

@@ -25,6 +25,7 @@ mod error;
 mod functions;
 mod link;
 mod primary;
+mod roots;
 mod two_steps;
 
 pub mod balance;
@@ -41,6 +42,7 @@ pub use error::QueueError;
 pub use link::Link;
 pub use primary::Seen;
 use redis::{Cmd, Value};
+pub use roots::Roots;
 
 use crate::secret::SecretUrl;
 use functions::Library;
@@ -69,7 +71,15 @@ impl Queue {
     /// # Errors
     /// When the URL is none.
     pub fn new(url: &SecretUrl, partitions: u16) -> Result<Self, QueueError> {
-        let link = Link::new(url, COMMAND_TIMEOUT)?;
+        Self::with_roots(url, partitions, Roots::default())
+    }
+
+    /// The same on a server whose certificate is of one of these authorities.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn with_roots(url: &SecretUrl, partitions: u16, roots: Roots) -> Result<Self, QueueError> {
+        let link = Link::new(url, &roots, COMMAND_TIMEOUT)?;
         let keys = (0..partitions).map(Keys::new).collect();
         Ok(Self { link: Arc::new(link), library: Arc::new(Library::new()), keys })
     }
@@ -179,6 +189,10 @@ impl Queue {
     pub async fn load(&self) -> Result<(), QueueError> {
         match self.command::<Value>(redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.source)).await {
             Err(QueueError::Refused { text, .. }) if text.contains("already exists") => Ok(()),
+            Err(QueueError::Deployment(text)) if text.contains("NOPERM") => Err(QueueError::Deployment(format!(
+                "the functions of this version are not in Redis, and this user may not load them: run `weir migrate \
+                 functions` as one who may ({text})"
+            ))),
             Err(error) => Err(error),
             Ok(_) => {
                 tracing::info!(library = self.library.name, "loaded the function library");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, Value};
 use tokio::task::JoinSet;
 
-use super::QueueError;
 use super::link::open;
+use super::{QueueError, Roots};
 
 /// Time that a sentinel has for its whole answer, connecting included.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -60,6 +60,17 @@ impl Whereabouts {
         match url.split_once("+sentinel://") {
             Some((scheme, rest)) => Sentinels::of(scheme, rest).map(Self::Sentinels),
             None => url.into_connection_info().map(Self::Fixed).map_err(|_| "it looks like redis://host:6379/0".into()),
+        }
+    }
+
+    /// The same, believing these authorities where TLS is spoken.
+    pub(super) fn guarded(self, roots: &Roots) -> Result<Self, QueueError> {
+        match self {
+            Self::Fixed(info) => roots.guard(info).map(Self::Fixed),
+            Self::Sentinels(Sentinels { sentinels, name, primary }) => {
+                let sentinels = sentinels.into_iter().map(|info| roots.guard(info)).collect::<Result<_, _>>()?;
+                Ok(Self::Sentinels(Sentinels { sentinels, name, primary: roots.guard(primary)? }))
+            }
         }
     }
 

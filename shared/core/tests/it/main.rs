@@ -1,21 +1,18 @@
 //! The queue protocol against real Redis servers.
 
-mod storage;
-mod support;
-mod versions;
-
-mod enqueue;
-mod epochs;
-
-mod consume;
-mod leases;
-mod letters;
-
 mod balance;
 mod clocks;
-
+mod consume;
+mod enqueue;
+mod epochs;
 mod failover;
 mod fsync;
+mod leases;
+mod letters;
 mod memory;
 mod outages;
 mod promises;
+mod storage;
+mod support;
+mod tls;
+mod versions;

@@ -31,9 +31,17 @@ pub async fn redis() -> TestRedis {
 /// # Panics
 /// If it does not start.
 pub async fn redis_with(settings: &[(&str, &str)]) -> TestRedis {
+    redis_from(|options| options.settings = owned(settings)).await
+}
+
+/// A Redis with any other options.
+///
+/// # Panics
+/// If it does not start.
+pub async fn redis_from(adjust: impl FnOnce(&mut RedisOptions)) -> TestRedis {
     let scratch = scratch();
     let mut options = RedisOptions::new(scratch.path().join("redis"));
-    options.settings = owned(settings);
+    adjust(&mut options);
     let server = RedisServer::start(options).await;
     TestRedis { server: started(server), _scratch: scratch }
 }

@@ -1,6 +1,7 @@
 //! The store against a real PostgreSQL: what a batch becomes, what it costs, and what may happen at the same time.
 
 mod support;
+mod tls;
 
 mod batches;
 mod cache;

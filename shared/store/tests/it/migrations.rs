@@ -2,7 +2,13 @@ use weir_store::{DialogCache, NewMessage};
 
 use crate::support::{Fixture, message, unmigrated};
 
-const NAMES: [&str; 4] = ["0001_clients_and_dialogs", "0002_event_keys", "0003_messages", "0004_message_months"];
+const NAMES: [&str; 5] = [
+    "0001_clients_and_dialogs",
+    "0002_event_keys",
+    "0003_messages",
+    "0004_message_months",
+    "0005_months_by_their_owner",
+];
 
 fn recent(n: usize) -> NewMessage {
     NewMessage { send_at: time::macros::datetime!(2026-03-03 3:03 UTC), ..message(n) }
@@ -42,7 +48,7 @@ async fn the_way_down_leaves_nothing_behind() {
 async fn the_months_that_hold_messages_survive_the_way_down_of_their_function() {
     let f = Fixture::new().await;
     f.persist(&[recent(1)]).await;
-    f.store.migrate_down(1).await.unwrap();
+    f.store.migrate_down(2).await.unwrap();
     f.store.migrate_up().await.unwrap();
     assert_eq!(f.count("messages_y2026m03").await, 1);
 }

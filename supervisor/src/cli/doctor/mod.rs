@@ -1,6 +1,7 @@
 //! `weir doctor`.
 
 mod database;
+mod faults;
 mod finding;
 mod processes;
 mod queue;

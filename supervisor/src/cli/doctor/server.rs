@@ -7,6 +7,7 @@ use redis::Value;
 use weir_core::queue::server::{Durability, ServerState};
 use weir_core::queue::{Queue, QueueError};
 
+use super::faults;
 use super::finding::Findings;
 use super::repair::Repair;
 use crate::cli::fleet::roster::{self, Roster};
@@ -32,6 +33,7 @@ pub(super) async fn examine(context: &Context, queue: &Queue, findings: &mut Fin
     };
     findings.ok(PART, "reachable", context.redis_url().map(|url| url.to_string()).unwrap_or_default());
     version(&state, findings);
+    faults::examine(&state, findings);
     durability(context, &state, findings);
     memory(context, &state, findings);
     pace(&state, findings);

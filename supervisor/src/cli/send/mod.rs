@@ -33,7 +33,7 @@ use tally::Tally;
 use traffic::Traffic;
 
 /// Where a gateway listens when nobody says otherwise.
-const DEFAULT_URL: &str = "http://127.0.0.1:8095";
+const DEFAULT: &str = "127.0.0.1:8095";
 
 /// Send sample traffic to the gateway and check that all of it arrives
 ///
@@ -103,7 +103,9 @@ fn secret(text: &str) -> Result<SecretString, Infallible> {
 
 impl Send {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
-        let target = Target::parse(&self.url(context)?)?;
+        let stack = StackFile::read(&context.data)?;
+        let certificate = context.certificate(stack.as_ref());
+        let target = Target::parse(&self.url(context, stack), certificate.as_deref())?;
         let stop = shutdown::on_signals()?;
         let plan = Arc::new(self.plan(context, stop.clone())?);
         ask_gateway(&target, &plan.path).await?;
@@ -116,12 +118,9 @@ impl Send {
         Ok(if good { Ending::Done } else { Ending::Negative })
     }
 
-    fn url(&self, context: &Context) -> Result<String> {
-        if let Some(url) = &self.url {
-            return Ok(url.clone());
-        }
-        let stack = StackFile::read(&context.data)?;
-        Ok(stack.and_then(|stack| stack.gateway.into_iter().next()).unwrap_or_else(|| DEFAULT_URL.into()))
+    fn url(&self, context: &Context, stack: Option<StackFile>) -> String {
+        let running = || stack.and_then(|stack| stack.gateway.into_iter().next());
+        self.url.clone().or_else(running).unwrap_or_else(|| format!("{}://{DEFAULT}", context.scheme()))
     }
 
     fn plan(&self, context: &Context, stop: Shutdown) -> Result<Plan> {

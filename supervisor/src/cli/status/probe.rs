@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use weir_store::Store;
 
 use crate::context::Context;
+use crate::http::Target;
 use crate::stack_file::{Role, StackFile};
 use crate::supervise::scrape;
 
@@ -36,22 +37,24 @@ pub(crate) async fn store(context: &Context) -> Result<Store> {
 /// Every gateway that we know of: those of `weir up`, else the one that the settings describe.
 pub(crate) async fn gateways(context: &Context, stack: Option<&StackFile>) -> Vec<Gateway> {
     let mut found = Vec::new();
+    let certificate = context.certificate(stack);
     match stack {
         Some(stack) if stack.processes.iter().any(|role| role.role == "gateway") => {
             // Those that come or go while a gateway is replaced are nobody's trouble.
             let passing = |role: &Role| role.state == "starting" || role.state == "stopping";
             for role in stack.processes.iter().filter(|role| role.role == "gateway" && !passing(role)) {
-                found.push(process(role, &stack.gateway).await);
+                found.push(process(role, stack, certificate.as_deref()).await);
             }
         }
         Some(stack) => {
             for address in &stack.gateway {
-                found.push(ingest(address).await);
+                found.push(ingest(address, certificate.as_deref()).await);
             }
         }
         None => {
             for address in context.settings.gateway.listen.iter().take(1) {
-                found.push(ingest(&format!("http://{}", reachable(*address))).await);
+                let url = format!("{}://{}", context.scheme(), reachable(*address));
+                found.push(ingest(&url, certificate.as_deref()).await);
             }
         }
     }
@@ -74,17 +77,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// A process with an ops listener knows best; its answer holds all reasons.
-async fn process(role: &Role, addresses: &[String]) -> Gateway {
+async fn process(role: &Role, stack: &StackFile, certificate: Option<&Path>) -> Gateway {
     #[derive(Deserialize)]
     struct Ready {
         ready: bool,
         #[serde(default)]
         reasons: Vec<String>,
     }
+    let addresses = &stack.gateway;
     let address = addresses.first().unwrap_or(&role.name).clone();
     let Some(ops) = &role.ops else {
         return match addresses.first() {
-            Some(address) => ingest(address).await,
+            Some(address) => ingest(address, certificate).await,
             None => Gateway { address, ready: false, reasons: vec![format!("it is {}", role.state)] },
         };
     };
@@ -99,13 +103,14 @@ async fn process(role: &Role, addresses: &[String]) -> Gateway {
     }
 }
 
-async fn ingest(address: &str) -> Gateway {
+async fn ingest(address: &str, certificate: Option<&Path>) -> Gateway {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Problem {
         detail: String,
     }
-    let (ready, reasons) = match scrape::get(address, INGEST).await {
+    let asked = async { scrape::ask(Target::parse(address, certificate)?, INGEST).await };
+    let (ready, reasons) = match asked.await {
         Ok((200, _)) => (true, Vec::new()),
         Ok((status, text)) => {
             let problem: Problem = serde_json::from_str(&text).unwrap_or_default();

@@ -1,0 +1,49 @@
+-- Who may do what in Weir's database. For a superuser, on that database, once before the first `weir migrate up` and once
+-- after every one. It may be run at any time; what is so already stays so.
+--
+--   psql --dbname weir --file deploy/postgres-roles.sql
+--
+-- It makes the roles without passwords: set them with psql's \password, or log in some other way.
+--
+--   weir_owner     owns the schema: `weir migrate`, and nothing else
+--   weir_worker    `weir worker`: stores, and can neither delete nor change the schema
+--   weir_operator  every other command: reads
+
+\set ON_ERROR_STOP on
+
+SELECT format('CREATE ROLE %I LOGIN', name)
+FROM unnest(ARRAY['weir_owner', 'weir_worker', 'weir_operator']) AS name
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+\gexec
+
+BEGIN;
+
+ALTER DATABASE :"DBNAME" OWNER TO weir_owner;
+REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"DBNAME" TO weir_worker, weir_operator;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT CREATE, USAGE ON SCHEMA public TO weir_owner;
+GRANT USAGE ON SCHEMA public TO weir_worker, weir_operator;
+-- To count the connections of all roles, as `weir doctor` does.
+GRANT pg_read_all_stats TO weir_operator;
+
+DO $$
+BEGIN
+    IF to_regclass('public.messages') IS NULL THEN
+        RAISE NOTICE 'there are no tables yet: run `weir migrate up` as weir_owner, then this file again';
+        RETURN;
+    END IF;
+
+    GRANT SELECT ON clients, dialogs, event_keys, _sqlx_migrations TO weir_worker;
+    GRANT INSERT ON clients, dialogs, event_keys, messages TO weir_worker;
+    GRANT UPDATE (phone, phone_at, last_seen_at) ON clients TO weir_worker;
+    GRANT USAGE ON SEQUENCE message_ids TO weir_worker;
+
+    GRANT SELECT ON clients, dialogs, event_keys, messages, _sqlx_migrations TO weir_operator;
+
+    -- The one way to a new table: the next months of messages, made with the rights of weir_owner.
+    GRANT EXECUTE ON FUNCTION weir_ensure_message_partitions(integer) TO weir_worker, weir_operator;
+END
+$$;
+
+COMMIT;

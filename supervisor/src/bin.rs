@@ -1,7 +1,0 @@
-//! The binary: nothing but the library's entrance.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    weir::main()
-}
