@@ -12,6 +12,7 @@ mod load;
 mod overload;
 mod queue;
 mod report;
+mod scoreboard;
 mod slow;
 
 use std::process::ExitCode;
@@ -76,6 +77,8 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
+    /// What Weir promises under faults, in figures; takes most of an hour
+    Scoreboard(scoreboard::Scoreboard),
     /// A server under load: a bare hyper server
     #[command(hide = true)]
     ServeBare,
@@ -114,6 +117,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Accept { seconds } => accept::measure(&mut report, seconds).await?,
         Command::Drain { backlog } => drain::measure(&mut report, backlog).await?,
         Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
+        Command::Scoreboard(scoreboard) => return scoreboard.run().await,
         Command::Overload { seconds } => overload::measure(&mut report, seconds).await?,
         Command::Dedupe => dedupe::measure(&mut report).await?,
         Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,

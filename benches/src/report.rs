@@ -35,6 +35,13 @@ impl Report {
         self.figures.push(Figure { name, value, unit, goal });
     }
 
+    /// A figure that was noted, with two digits.
+    pub(crate) fn value(&self, name: &str) -> anyhow::Result<String> {
+        let figure = self.figures.iter().find(|figure| figure.name == name);
+        let figure = figure.ok_or_else(|| anyhow::anyhow!("{name} was not measured"))?;
+        Ok(format!("{:.2}", figure.value).trim_end_matches("0").trim_end_matches('.').to_owned())
+    }
+
     /// Writes everything to target/bench/report.json.
     pub(crate) fn finish(&self) -> anyhow::Result<()> {
         std::fs::create_dir_all("target/bench")?;
