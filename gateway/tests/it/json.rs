@@ -292,7 +292,7 @@ async fn strange_characters_in_path_query_and_headers_do_no_harm() {
         [format!("POST {path} HTTP/1.1\r\n{fixed}connection: close\r\n").into_bytes(), headers.into(), b"\r\n".into()]
             .concat()
     };
-    let long = "x".repeat(20_000);
+    let long = "x".repeat(10_000);
     let cases: Vec<(Vec<u8>, &[u16])> = vec![
         (request("/in/messenger%00", ""), &[404]),
         (request("/in/%6dessenger", ""), &[404]),
@@ -300,10 +300,10 @@ async fn strange_characters_in_path_query_and_headers_do_no_harm() {
         (request("/in/%c0%80?%00=%ff", ""), &[404]),
         (request("/in/../in/messenger", ""), &[404]),
         (request("/in/messenger/", ""), &[404]),
-        (request(&format!("/in/{long}"), ""), &[404]),
+        (request(&format!("/in/{long}"), ""), &[414]),
         (request("/in/\u{2028}", ""), &[404]),
         (request(&format!("{WEBHOOK}?a=%00&b=%ff&c=%1b[2J"), ""), &[202, 200]),
-        (request(&format!("{WEBHOOK}?{long}"), ""), &[202, 200]),
+        (request(&format!("{WEBHOOK}?{long}"), ""), &[414]),
         (request(WEBHOOK, "traceparent: \u{202e}\u{ffff}\r\n"), &[202, 200]),
         (request(WEBHOOK, &format!("traceparent: 00-{long}\r\n")), &[202, 200]),
         (request(WEBHOOK, "user-agent: \u{1b}[2J\r\n"), &[400]),
@@ -320,7 +320,7 @@ async fn strange_characters_in_path_query_and_headers_do_no_harm() {
         raw.write_some(&[&head, sample.as_bytes()].concat()).await;
         let answer = raw.read_to_end().await;
         let status: u16 = answer.split(' ').nth(1).unwrap_or_default().parse().unwrap_or_default();
-        assert!(expected.contains(&status), "{:.200?} -> {answer:.300}", String::from_utf8_lossy(&head));
+        assert!(expected.contains(&status), "{:.200} -> {answer:.300}", String::from_utf8_lossy(&head));
     }
     assert_eq!(house.entries().await.len(), 1);
 }
