@@ -162,8 +162,14 @@ async fn hundred(
     Ok(())
 }
 
-/// Reads one answer with a Content-Length; gives whether it is a 2xx.
+/// Reads one answer; gives whether it is a 2xx.
 async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<bool> {
+    read_whole(stream, buffer).await?;
+    Ok(buffer.get(9) == Some(&b'2'))
+}
+
+/// Reads one answer with a Content-Length; gives its length.
+pub(crate) async fn read_whole(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     loop {
         let n = stream.read(&mut buffer[filled..]).await?;
@@ -172,12 +178,12 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<bo
         }
         filled += n;
         if is_whole(&buffer[..filled]) {
-            return Ok(buffer.get(9) == Some(&b'2'));
+            return Ok(filled);
         }
     }
 }
 
-pub(crate) fn is_whole(answer: &[u8]) -> bool {
+fn is_whole(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let length =

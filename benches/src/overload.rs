@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use weir_stack::testing::redis_with;
 
 use crate::accept::start;
 use crate::child::Child;
+use crate::load;
 use crate::report::Report;
 
 /// Messages in a batch.
@@ -145,7 +146,7 @@ async fn send(mut stream: TcpStream, mut clock: Clock, counts: Arc<Counts>) -> i
         let due = clock.tick().await;
         stream.write_all(request.fresh()).await?;
         counts.offered.fetch_add(BATCH, Ordering::Relaxed);
-        let length = read_answer(&mut stream, &mut answer).await?;
+        let length = load::read_whole(&mut stream, &mut answer).await?;
         let accepted = count(&answer[..length], b"\"accepted\"");
         if accepted > 0 {
             counts.accepted.fetch_add(accepted, Ordering::Relaxed);
@@ -195,21 +196,6 @@ impl Request {
             self.bytes[*at..at + DIGITS].copy_from_slice(digits.as_bytes());
         }
         &self.bytes
-    }
-}
-
-/// Reads one answer with a Content-Length; gives its length.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    loop {
-        let n = stream.read(&mut buffer[filled..]).await?;
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        filled += n;
-        if crate::load::is_whole(&buffer[..filled]) {
-            return Ok(filled);
-        }
     }
 }
 

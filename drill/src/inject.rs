@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use weir_core::shutdown::Shutdown;
+use weir_stack::FaultProxy;
 use weir_stack::Signal;
-use weir_stack::testing::FaultProxy;
 
 use crate::fault::{Fault, Part};
 use crate::load::Shared;

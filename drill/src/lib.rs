@@ -10,7 +10,6 @@ mod plan;
 
 mod roles;
 mod stack;
-mod tmpfs;
 
 mod ledger;
 mod load;

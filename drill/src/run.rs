@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::Mutex;
 use weir_core::shutdown::Shutdown;
+use weir_stack::SmallDisk;
 
 use crate::fault::{Fault, Part};
 use crate::inject::Injector;
@@ -19,7 +20,6 @@ use crate::plan::{Plan, lock_of};
 use crate::report::Report;
 use crate::stack::{LEASE, Stack, StackOptions};
 use crate::timeline::{SLICE, Timeline};
-use crate::tmpfs::Tmpfs;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ const HANDS: u64 = 2;
 /// # Errors
 /// When the stack cannot be started, or a part of it cannot be healed.
 pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Progress)) -> Result<Report> {
-    let (faults, left_out) = possible(&options.faults)?;
+    let (faults, left_out) = possible(&options.faults, &options.folder)?;
     let started = SystemTime::now();
     let phase = |phase| Progress { phase, acknowledged: 0, faults: 0, kills: 0, share: 0.0 };
     progress(&phase("starting the private stack"));
@@ -143,17 +143,24 @@ pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Pro
 }
 
 /// The faults that can be had here, and why others cannot.
-fn possible(faults: &[Fault]) -> Result<(Vec<Fault>, Vec<String>)> {
+fn possible(faults: &[Fault], folder: &Path) -> Result<(Vec<Fault>, Vec<String>)> {
     let mut faults = faults.to_vec();
     let mut left_out = Vec::new();
-    if faults.contains(&Fault::DiskFull) && !Tmpfs::is_allowed() {
+    if faults.contains(&Fault::DiskFull)
+        && let Err(error) = a_small_disk(folder)
+    {
         faults.retain(|fault| *fault != Fault::DiskFull);
-        left_out.push(format!("{}: no small disk can be mounted here; it takes root", Fault::DiskFull));
+        left_out.push(format!("{}: no small disk can be mounted here, which takes root: {error}", Fault::DiskFull));
     }
     if faults.is_empty() {
         bail!("none of the faults can be had here: {}", left_out.join("; "));
     }
     Ok((faults, left_out))
+}
+
+/// Whether one can be had at all.
+fn a_small_disk(folder: &Path) -> std::io::Result<()> {
+    SmallDisk::mount(&folder.join("trial"), 1).map(drop)
 }
 
 fn open_ledger(options: &DrillOptions) -> Result<Ledger> {

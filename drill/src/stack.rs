@@ -10,17 +10,19 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 use weir_core::queue::Queue;
 use weir_core::secret::SecretUrl;
-use weir_stack::testing::FaultProxy;
-use weir_stack::{PostgresOptions, PostgresServer, RedisOptions, RedisServer, Signal};
+use weir_stack::FaultProxy;
+use weir_stack::{PostgresOptions, PostgresServer, RedisOptions, RedisServer, Signal, SmallDisk};
 use weir_store::{Store, StoreOptions};
 
 use crate::roles::{Place, Role};
-use crate::tmpfs::Tmpfs;
 
 /// How long a worker's lease lasts in a drill: short, so that a vanished worker is taken over soon.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 const PARTITIONS: u16 = 4;
+
+/// Megabytes of the disk that can be filled: enough for what a long run leaves in Redis' log, and only taken as used.
+const SMALL: u32 = 4096;
 
 /// No limits of clients: the load is more than a client may send. Retries are few and quick, so that attempts that are
 /// burnt in an outage show as dead letters within the run.
@@ -70,7 +72,7 @@ pub(crate) struct Stack {
     pub(crate) redis: Mutex<RedisServer>,
     pub(crate) postgres: Mutex<PostgresServer>,
     pub(crate) proxies: Proxies,
-    pub(crate) disk: Option<Tmpfs>,
+    pub(crate) disk: Option<SmallDisk>,
     /// Straight to Redis, past the proxies.
     pub(crate) queue: Queue,
     /// Straight to PostgreSQL.
@@ -92,7 +94,7 @@ impl Stack {
         std::fs::write(folder.join("weir.toml"), SETTINGS).context("the drill's folder cannot be written")?;
         let redis_folder = folder.join("redis");
         let disk = match options.small_disk {
-            true => Some(Tmpfs::mount(&redis_folder)?),
+            true => Some(SmallDisk::mount(&redis_folder, SMALL).context("no small disk can be mounted")?),
             false => None,
         };
         let redis = start_redis(redis_folder, options.everysec).await?;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use weir_stack::testing::{SmallDisk, eventually};
+use weir_stack::testing::{TestDisk, eventually, small_disk};
 use weir_stack::{RedisOptions, RedisServer};
 
 use crate::support::{Gateway, SOON, UNLIMITED, message};
 
 /// A Redis on a small disk, and the messages that were acknowledged.
 struct Place {
-    disk: SmallDisk,
+    disk: TestDisk,
     redis: RedisServer,
     gateway: Gateway,
     acknowledged: BTreeMap<String, String>,
@@ -18,7 +18,7 @@ struct Place {
 
 impl Place {
     async fn new(settings: &[(&str, &str)], flags: &[(&str, &str)]) -> Option<Self> {
-        let disk = SmallDisk::mount(32)?;
+        let disk = small_disk(32)?;
         let mut options = RedisOptions::new(disk.path().join("redis"));
         options.settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let redis = RedisServer::start(options).await.expect("Redis starts");
@@ -44,7 +44,7 @@ impl Place {
         for _ in 0..50 {
             assert!(self.post().await);
         }
-        self.disk.fill();
+        self.disk.fill().expect("a full disk");
         eventually("nothing is accepted", SOON, async || !self.post().await).await;
     }
 
@@ -63,7 +63,7 @@ async fn a_full_disk_ends_redis_and_nothing_that_was_acknowledged_is_lost() {
     // Under `always` it would rather end than promise what it cannot keep.
     tokio::time::timeout(SOON, place.redis.process().wait()).await.expect("Redis ends");
     place.gateway.waits_for("Redis").await;
-    place.disk.free();
+    place.disk.free().expect("the disk was filled");
     place.redis.restart().await.expect("it reads its log, whatever its end looks like");
     place.gateway.ready().await;
     place.judge().await;
@@ -77,7 +77,7 @@ async fn a_full_disk_under_a_weaker_promise_is_a_refusal_until_there_is_space() 
     place.fill().await;
     place.gateway.waits_for("MISCONF").await;
     assert!(place.redis.process().exited().is_none());
-    place.disk.free();
+    place.disk.free().expect("the disk was filled");
     place.gateway.ready().await;
     place.judge().await;
     assert!(place.post().await);

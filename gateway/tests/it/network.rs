@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use weir_stack::testing::{Direction, eventually};
+use weir_stack::Direction;
+use weir_stack::testing::eventually;
 
 use crate::support::{House, Reply, SOON, WEBHOOK, message};
 

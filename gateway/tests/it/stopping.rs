@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use weir_stack::testing::{Direction, eventually};
+use weir_stack::Direction;
+use weir_stack::testing::eventually;
 
 use crate::support::{House, Raw, SOON, WEBHOOK, head, message};
 

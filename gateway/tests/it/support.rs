@@ -22,7 +22,8 @@ use weir_core::queue::consume::StreamEntry;
 use weir_core::secret::SecretUrl;
 use weir_core::shutdown::Shutdown;
 use weir_gateway::GatewayConfig;
-use weir_stack::testing::{FaultProxy, TestRedis, redis, redis_with, scratch};
+use weir_stack::FaultProxy;
+use weir_stack::testing::{TestRedis, redis, redis_with, scratch};
 
 /// Long enough for anything that happens at all on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);

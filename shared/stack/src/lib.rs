@@ -18,6 +18,7 @@
 //!
 //! Linux only: it relies on `/proc`, pidfds and `setpriv` (util-linux).
 
+mod disk;
 mod erase;
 mod error;
 mod folder;
@@ -26,6 +27,7 @@ mod port;
 mod private;
 mod process;
 mod program;
+mod proxy;
 mod tied;
 
 mod postgres;
@@ -33,12 +35,14 @@ mod redis;
 
 pub mod testing;
 
+pub use disk::SmallDisk;
 pub use erase::erase;
 pub use error::StackError;
 pub use log::tail;
 pub use port::free_port;
 pub use postgres::{PostgresOptions, PostgresServer};
 pub use process::Process;
+pub use proxy::{Direction, FaultProxy, Faults};
 pub use redis::{RedisOptions, RedisServer};
 pub use rustix::process::Signal;
 pub use tied::{tied_command, tied_command_with};

@@ -8,7 +8,6 @@ mod certificates;
 mod cleaner;
 mod clock;
 mod disk;
-mod proxy;
 mod replicated;
 mod scratch;
 mod servers;
@@ -18,8 +17,7 @@ mod wait;
 #[cfg(feature = "certificates")]
 pub use certificates::{Authority, Issued};
 pub use clock::Clock;
-pub use disk::SmallDisk;
-pub use proxy::{Direction, FaultProxy, Faults};
+pub use disk::{TestDisk, small_disk};
 pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};
 pub use servers::{

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use weir_stack::Signal;
-use weir_stack::testing::{Direction, FaultProxy, eventually, own_postgres, unique_name};
+use weir_stack::testing::{eventually, own_postgres, unique_name};
+use weir_stack::{Direction, FaultProxy};
 use weir_store::testing;
 
 use crate::http::{body, request};

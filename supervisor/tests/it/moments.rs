@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use weir_core::queue::Queue;
-use weir_stack::testing::{Direction, FaultProxy, eventually};
+use weir_stack::testing::eventually;
+use weir_stack::{Direction, FaultProxy};
 use weir_stack::{Process, Signal, free_port};
 
 use crate::http::{accepts, body, request};

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use weir_stack::testing::{Direction, FaultProxy, eventually};
+use weir_stack::testing::eventually;
+use weir_stack::{Direction, FaultProxy};
 
 use crate::support::{NOBODY, PATIENCE, Stack, assert_help};
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use weir_core::queue::QueueError;
 use weir_core::queue::consume::Lane;
 use weir_core::queue::enqueue::{EnqueueError, Enqueued};
-use weir_stack::testing::{FaultProxy, eventually};
+use weir_stack::FaultProxy;
+use weir_stack::testing::eventually;
 
 use crate::support::{Place, SOON, dead, ids, message, new_id, retry};
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::servers::started;
-use super::{FaultProxy, Scratch, eventually, scratch};
+use super::{Scratch, eventually, scratch};
 use crate::log::RunLog;
 use crate::redis::probe::{self, Answer};
-use crate::{Process, RedisOptions, RedisServer, Result, StackError, free_port, private, program, tied};
+use crate::{FaultProxy, Process, RedisOptions, RedisServer, Result, StackError, free_port, private, program, tied};
 
 const SERVER: &str = "redis-server";
 const NAME: &str = "mymaster";

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use weir_stack::testing::{Direction, FaultProxy, eventually};
+use weir_stack::testing::eventually;
+use weir_stack::{Direction, FaultProxy};
 
 use crate::SOON;
 

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 use sqlx::postgres::PgConnectOptions;
 use weir_store::{Class, DialogCache, DialogKey, Fate, NewMessage, Store, StoreError, StoreOptions};
 
-use weir_stack::testing::{Direction, FaultProxy, eventually};
+use weir_stack::testing::eventually;
+use weir_stack::{Direction, FaultProxy};
 
 use crate::support::{Fixture, message, messages, stored_id};
 
