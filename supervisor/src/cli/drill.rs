@@ -49,7 +49,7 @@ pub(crate) struct Drill {
     /// Seconds that work may take to go on after a fault, and half of what everything may take to drain at the end
     #[arg(long, value_name = "N", default_value_t = 60)]
     patience: u64,
-    /// What a 2xx promises: with `memory` Redis syncs once a second, and what a power cut would lose may be lost
+    /// What a 2xx promises: with `memory` Redis syncs once a second, and a kill may lose what it has answered for
     #[arg(long, value_name = "LEVEL", default_value = "disk")]
     durability: Level,
     /// Gateway processes
