@@ -183,9 +183,13 @@ impl Ingest {
         check_media(&head.headers)?;
         route.source.verifier.check_headers(&head.headers)?;
         let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
-        let (body, held) = self.read_body(body, limit).await?;
-        route.source.verifier.check_body(&head.headers, &body)?;
-        Ok(Admitted::Messages(Messages { route, trace: trace_of(&head.headers), body, held }))
+        let (bytes, held) = self.read_body(body, limit).await?;
+        // Reset with NO_ERROR, an HTTP/2 body ends for hyper as one does that is whole.
+        if head.version == Version::HTTP_2 && !body.is_end_stream() {
+            return Err(Rejection::BodyBroken);
+        }
+        route.source.verifier.check_body(&head.headers, &bytes)?;
+        Ok(Admitted::Messages(Messages { route, trace: trace_of(&head.headers), body: bytes, held }))
     }
 
     /// Everything after it: decode, dedupe and append, answer.

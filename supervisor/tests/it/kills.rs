@@ -155,6 +155,11 @@ async fn while_postgresql_is_away_the_gateway_accepts_and_all_is_stored_afterwar
     postgres.kill().await;
     let before = ledger.accepted();
     eventually("messages are accepted all the same", PATIENCE, async || ledger.accepted() >= before + 2000).await;
+    let log = stack.log();
+    eventually("the worker has noticed", PATIENCE, async || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.contains("PostgreSQL is away"))
+    })
+    .await;
     let balance = stack.balance().await;
     assert_eq!((balance.dead_total, balance.retried, ledger.answers(503)), (0, 0, 0));
     postgres.restart().await.expect("postgres starts");

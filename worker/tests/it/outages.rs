@@ -20,9 +20,10 @@ async fn while_postgresql_is_away_nothing_is_lost_and_no_attempt_is_used_up() {
     for chunk in 1..6 {
         world.accept_new(&messages(chunk * 1000..chunk * 1000 + 1000)).await;
     }
-    eventually("the worker has noticed", PATIENCE, async || world.balance().await.pending > 0).await;
+    world.paused(&worker, "PostgreSQL").await;
     let balance = world.balance().await;
-    assert_eq!((balance.dead_total, balance.retried, balance.drift()), (0, 0, 0));
+    assert!(balance.pending > 0, "{balance:?}");
+    assert_eq!((balance.dead_total, balance.retried), (0, 0));
     postgres.restart().await.unwrap();
     let balance = world.drained().await;
     assert_eq!((balance.stored, balance.dead_total, balance.retried), (6000, 0, 0));

@@ -181,11 +181,16 @@ async fn a_read_only_redis_refuses_and_is_looked_for_again() {
     let enqueuer = place.enqueuer();
     new_id(&enqueuer.enqueue(&[message("a", "x")]).await[0]);
     let () = place.ask(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    let results = enqueuer.enqueue(&[message("b", "x")]).await;
-    assert!(
-        matches!(&results[0], Err(EnqueueError::Queue(QueueError::Refused { code, .. })) if code == "READONLY"),
-        "{results:?}"
-    );
+    let connections = async || place.info("stats", "total_connections_received").await;
+    let before = connections().await;
+    for _ in 0..2 {
+        let results = enqueuer.enqueue(&[message("b", "x")]).await;
+        assert!(
+            matches!(&results[0], Err(EnqueueError::Queue(QueueError::Refused { code, .. })) if code == "READONLY"),
+            "{results:?}"
+        );
+    }
+    assert!(connections().await > before, "the second one went over another connection");
     let () = place.ask(&["REPLICAOF", "NO", "ONE"]).await;
     new_id(&enqueuer.enqueue(&[message("b", "x")]).await[0]);
 }

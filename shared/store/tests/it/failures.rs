@@ -175,6 +175,8 @@ async fn calls_that_are_given_up_leave_their_place_in_the_pool() {
     let f = Fixture::new().await;
     let (store, proxy) = through_proxy(&f).await;
     for _ in 0..3 {
+        // Before, a call would wait for the connection and not for an answer.
+        eventually("the connection is free", Duration::from_secs(10), async || store.pool().num_idle() == 1).await;
         proxy.swallow_replies(true);
         let given_up = tokio::time::timeout(Duration::from_millis(50), store.ping()).await;
         assert!(given_up.is_err());
