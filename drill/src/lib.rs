@@ -1,9 +1,9 @@
 //! A drill: real processes under load, faults on purpose, and a judge who keeps books outside of the system.
 //!
-//! A run starts a private [stack](stack) with proxies on all ways between the parts. [Senders](load) post messages as
-//! providers do and enter every answer into the [ledger]. Meanwhile two [injectors](inject) strike, each by a
-//! [plan] drawn from the seed. Then everything is healed, what is in flight has to drain in bounded time, and the
-//! [judge] compares the ledger with the rows and the dead letters. The [report] says what was found, in three forms.
+//! A run starts a private stack (`stack`) with proxies on all ways between the parts. Senders (`load`) post messages as
+//! providers do and enter every answer into the `ledger`. Meanwhile two injectors (`inject`) strike, each by a
+//! `plan` drawn from the seed. Then everything is healed, what is in flight has to drain in bounded time, and the
+//! `judge` compares the ledger with the rows and the dead letters. The `report` says what was found, in three forms.
 
 mod fault;
 mod plan;
