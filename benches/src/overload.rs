@@ -24,8 +24,9 @@ use crate::report::Report;
 /// Messages in a batch.
 const BATCH: u64 = 50;
 
-/// Connections in the closed loop that finds the peak, and in the open loop.
-const CLOSED: usize = 32;
+/// Connections in the closed loop that finds the peak, which together stay below the limit of messages in flight, and in
+/// the open loop.
+const CLOSED: usize = 128;
 const OPEN: usize = 512;
 
 pub(crate) async fn measure(report: &mut Report, seconds: u64) -> Result<()> {
