@@ -27,7 +27,8 @@ impl SecretUrl {
 
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.expose().split_once("://") else { return f.write_str("***") };
+        let parts = self.expose().split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+        let Some((scheme, rest)) = parts else { return f.write_str("***") };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (login, host) = authority.rsplit_once('@').map_or(("", authority), |(_, host)| ("***@", host));
         // An @ or a : behind the authority most likely belongs to a login with a / or a ? in it.
@@ -36,6 +37,11 @@ impl fmt::Display for SecretUrl {
         }
         write!(f, "{scheme}://{login}{host}{}", path.split(['?', '#']).next().unwrap_or_default())
     }
+}
+
+/// Whether this is the name of a scheme. Anything else may be a login: a `://` can also stand far behind it.
+fn is_scheme(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
 }
 
 /// Whether this is one server or several: a name or an address, with a port or without. Anything else may be a login
@@ -85,6 +91,7 @@ mod tests {
             ("redis://:hunter2", "redis://***"),
             ("redis://weir:hunter2/0", "redis://***"),
             ("hunter2", "***"),
+            ("postgres:/weir:hunter2@db/weir?next=redis://cache", "***"),
         ];
         for (url, shown) in cases {
             assert_eq!(SecretUrl::new(url).to_string(), shown);
