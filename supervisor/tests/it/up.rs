@@ -32,10 +32,10 @@ impl Up {
     /// Starts it with more in its environment, and does not wait.
     pub(crate) fn start_with(data: &Scratch, args: &[&str], env: &[(&str, &str)]) -> Self {
         let (port, ops) = (free_port().expect("a port"), free_port().expect("a port"));
-        // Tied to us: a test that failed leaves nothing behind.
-        let mut command = tied_command(WEIR.as_ref(), "TERM").expect("setpriv");
+        // Tied to us: a test that failed leaves nothing behind. Under `nohup` we ignore SIGHUP, which it would inherit.
+        let mut command = tied_command("/usr/bin/env".as_ref(), "TERM").expect("setpriv");
         surround(data, &mut command)
-            .arg("up")
+            .args(["--default-signal=HUP", WEIR, "up"])
             .args(args)
             .envs(env.iter().copied())
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{port}"))
