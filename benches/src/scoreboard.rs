@@ -292,7 +292,7 @@ impl Scoreboard {
         let mut page = String::from("# Scoreboard\n\n");
         let _ = writeln!(
             page,
-            "Written by `make drill`; figures of one machine that was shared with nothing but the load itself. Commit {}, \
+            "Written by `make drill`; figures of one machine of two cores, which the load shares. Commit {}, \
              {}, seed {}.\nThe long drill's report with its timeline: [drill.html](drill.html).\n",
             text("commit"),
             text("started"),

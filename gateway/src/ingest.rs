@@ -183,6 +183,10 @@ impl Ingest {
         check_media(&head.headers)?;
         route.source.verifier.check_headers(&head.headers)?;
         let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
+        // Under overload most of the work must not be spent on what is refused in the end.
+        if !self.writer.has_room(expected_messages(route.batch, body)) {
+            return Err(self.too_many());
+        }
         let (bytes, held) = self.read_body(body, limit).await?;
         // Reset with NO_ERROR, an HTTP/2 body ends for hyper as one does that is whole.
         if head.version == Version::HTTP_2 && !body.is_end_stream() {
@@ -298,6 +302,11 @@ impl Ingest {
         }
         prepare(source, trace.child(), item.get().as_bytes())
     }
+}
+
+/// How many messages a body will turn out to hold, as far as its declared length tells: about 256 bytes each.
+fn expected_messages(batch: bool, body: &Incoming) -> usize {
+    if batch { (body.size_hint().lower() / 256).clamp(1, BATCH_ITEMS as u64) as usize } else { 1 }
 }
 
 /// The answer to a batch of which nothing was accepted, or of which nobody knows: the sender's retry covers all of it.

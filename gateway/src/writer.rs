@@ -94,6 +94,11 @@ impl Writer {
         if planted::is(Planted::AnswerBeforeFlush) { answered_already() } else { waiter }
     }
 
+    /// Whether so many more would be taken now.
+    pub(crate) fn has_room(&self, messages: usize) -> bool {
+        self.in_flight() + messages <= self.limit
+    }
+
     /// Messages in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
