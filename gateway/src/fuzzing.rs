@@ -85,11 +85,11 @@ pub fn headers(data: &[u8]) {
     client_address(peer, &headers, &trusted);
 }
 
-/// Reads the gateway's settings, `[[source]]` among them. No mistake shows a secret.
+/// Reads the gateway's settings, `[[source]]` among them. A name may be anything, also what is a secret elsewhere: what is
+/// printed is for the tests of `config.rs`.
 pub fn settings(data: &[u8]) {
     let mut reader = weir_core::fuzzing::reader(data);
     let config = GatewayConfig::read(&mut reader);
-    assert!(!format!("{config:?}").contains(SECRET));
     // A gateway is built of settings without mistakes only.
     if reader.finish().is_ok() {
         for source in &config.sources {
