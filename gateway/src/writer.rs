@@ -94,9 +94,10 @@ impl Writer {
         if planted::is(Planted::AnswerBeforeFlush) { answered_already() } else { waiter }
     }
 
-    /// Whether so many more would be taken now.
-    pub(crate) fn has_room(&self, messages: usize) -> bool {
-        self.in_flight() + messages <= self.limit
+    /// Whether about so many more would be taken now. A guess of them counts for an eighth of the limit at most: it may
+    /// be too high, and what would fit must not be refused for ever.
+    pub(crate) fn has_room(&self, guess: usize) -> bool {
+        self.in_flight() + guess.min(self.limit / 8).max(1) <= self.limit
     }
 
     /// Messages in flight.

@@ -40,6 +40,16 @@ async fn every_message_of_a_batch_gets_its_own_answer_in_order() {
 }
 
 #[tokio::test]
+async fn few_long_messages_are_not_taken_for_many_by_their_bytes() {
+    let house = House::with(crate::support::UNLIMITED, &[("limit.in_flight", "9")]).await;
+    let batch: Vec<_> = (0..9).map(|i| message_with(&i.to_string(), "message_text", "y".repeat(4000))).collect();
+    let reply = house.gateway.client.post(BATCH, &json!(batch)).await;
+    assert!(results(&reply).iter().all(|result| result["code"] == 202), "{reply:?}");
+    let short: Vec<_> = (0..10).map(|i| message(&format!("s{i}"))).collect();
+    house.gateway.client.post(BATCH, &json!(short)).await.is_unavailable("in-flight");
+}
+
+#[tokio::test]
 async fn a_thousand_messages_take_one_round_trip() {
     let house = House::with(crate::support::UNLIMITED, &[("gateway.check_every", "1h")]).await;
     house.post(&message("warm")).await.accepted();
