@@ -1,7 +1,6 @@
 //! What can go wrong on purpose.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
@@ -179,14 +178,6 @@ impl fmt::Display for Fault {
 impl Serialize for Fault {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
-    }
-}
-
-impl FromStr for Fault {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Fault::ALL.iter().copied().find(|fault| fault.name() == name).ok_or_else(|| format!("{name:?} is no fault"))
     }
 }
 

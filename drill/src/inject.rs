@@ -186,8 +186,11 @@ impl Injector {
             Fault::RedisRestart => redis.restart().await?,
             Fault::RedisFull => self.fill_memory(planned.hold).await?,
             Fault::RedisFlushFunctions => {
-                stack.queue.command::<()>(redis::cmd("FUNCTION").arg("FLUSH")).await?;
-                stack.queue.command::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await?;
+                for kind in ["FUNCTION", "SCRIPT"] {
+                    let mut flush = redis::cmd(kind);
+                    flush.arg("FLUSH");
+                    afresh(|| stack.queue.command::<()>(&flush)).await?;
+                }
             }
             Fault::RedisBusy => {
                 let script = "local from = os.clock() while os.clock() - from < tonumber(ARGV[1]) do end return 1";
@@ -217,11 +220,14 @@ impl Injector {
             command.arg("SET").arg("maxmemory").arg(bytes);
             command
         };
-        let before: Vec<String> = queue.command(redis::cmd("CONFIG").arg("GET").arg("maxmemory")).await?;
+        let mut ask = redis::cmd("CONFIG");
+        ask.arg("GET").arg("maxmemory");
+        let before: Vec<String> = afresh(|| queue.command(&ask)).await?;
         let before = before.get(1).and_then(|text| text.parse().ok()).unwrap_or(0);
         queue.command::<()>(&limit(1 << 20)).await?;
         self.hold(hold).await;
-        Ok(queue.command::<()>(&limit(before)).await?)
+        let back = limit(before);
+        Ok(afresh(|| queue.command::<()>(&back)).await?)
     }
 
     async fn strike_postgres(&self, planned: Planned) -> Result<()> {
@@ -240,9 +246,9 @@ impl Injector {
             }
             Fault::PostgresRestart => postgres.restart().await?,
             Fault::PostgresDisconnect => {
-                stack.store.end_other_sessions().await?;
+                afresh(|| stack.store.end_other_sessions()).await?;
             }
-            Fault::PostgresLock => stack.store.lock_messages(planned.hold).await?,
+            Fault::PostgresLock => afresh(|| stack.store.lock_messages(planned.hold)).await?,
             other => unreachable!("{other} is no fault of PostgreSQL"),
         }
         Ok(())
@@ -313,6 +319,15 @@ impl Injector {
         let balance = self.stack.queue.balance().await.ok()?;
         let held = balance.suspect > 0;
         (!held).then(|| self.load.timeline.now() - balance.oldest_age_ms as f64 / 1000.0)
+    }
+}
+
+/// Does something once more if it failed: an earlier fault may have broken our own connection, which shows when it is
+/// used for the first time after it, and ends the run for nothing.
+async fn afresh<T, E, F: Future<Output = Result<T, E>>>(call: impl Fn() -> F) -> Result<T, E> {
+    match call().await {
+        Ok(done) => Ok(done),
+        Err(_) => call().await,
     }
 }
 

@@ -66,12 +66,7 @@ pub struct Verdict {
 const EXAMPLES: usize = 10;
 
 impl Verdict {
-    /// Whether every promise held.
-    pub fn is_green(&self) -> bool {
-        self.findings().is_empty()
-    }
-
-    /// What did not hold, in words.
+    /// What did not hold, in words; empty when every promise did.
     pub fn findings(&self) -> Vec<String> {
         let counts = [
             (self.lost, "acknowledged messages are lost"),

@@ -35,7 +35,8 @@ async fn a_short_drill_over_all_parts_is_green() {
     let verdict = &report["verdict"];
     let number = |name: &str| verdict[name].as_u64().unwrap_or_else(|| panic!("{name} in {verdict}"));
     assert!(number("acknowledged") > 1000, "{verdict}");
-    assert_eq!(number("rows") + number("dead"), number("acknowledged") + still_there(verdict), "{verdict}");
+    let (there, acknowledged) = (number("rows") + number("dead"), number("acknowledged"));
+    assert!((acknowledged..=acknowledged + number("unknown")).contains(&there), "{verdict}");
     assert!(number("poison") > 0 && number("dead") >= number("poison"), "{verdict}");
     assert_eq!(report["seed"], 7);
     assert!(report["kills"].as_u64() > Some(0) && report["loss_per_kill_at_most"].as_f64() > Some(0.0), "{report}");
@@ -47,12 +48,6 @@ async fn a_short_drill_over_all_parts_is_green() {
             std::fs::metadata(format!("{keep}/{file}")).unwrap_or_else(|error| panic!("{file}: {error}")).len();
         assert!(length > 0, "{file} is empty");
     }
-}
-
-/// Messages that nobody was told about and that are there.
-fn still_there(verdict: &Value) -> u64 {
-    let number = |name: &str| verdict[name].as_u64().expect("a number");
-    (number("rows") + number("dead")).saturating_sub(number("acknowledged")).min(number("unknown"))
 }
 
 #[tokio::test]
