@@ -52,6 +52,13 @@ impl Setting for LogFormat {
     }
 }
 
+/// Reads a filter; `None` when it is none. The library counts positions without the blanks around a directive and cuts the
+/// text with them, which misreads it, and panics within a character of several bytes: names in filters are ASCII.
+fn parse(filter: &str) -> Option<EnvFilter> {
+    let bare = filter.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    filter.is_ascii().then(|| EnvFilter::try_new(bare).ok()).flatten()
+}
+
 impl LogConfig {
     /// What is logged unless something else is asked for.
     pub const DEFAULT_FILTER: &'static str = "info";
@@ -59,7 +66,7 @@ impl LogConfig {
     /// Reads the settings `log.*`.
     pub fn read(reader: &mut Reader) -> Self {
         let filter = reader.get("log.filter", &["WEIR_LOG", "RUST_LOG"], Self::DEFAULT_FILTER.to_owned());
-        if EnvFilter::try_new(&filter).is_err() {
+        if parse(&filter).is_none() {
             reader.mistake("log.filter: is no filter such as info or weir_worker=debug,info");
         }
         Self { format: reader.get("log.format", &[], LogFormat::Auto), filter }
@@ -67,7 +74,7 @@ impl LogConfig {
 
     /// Starts logging, panics among the rest. Only the first call in a process has an effect.
     pub fn start(&self) {
-        let filter = EnvFilter::try_new(&self.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = parse(&self.filter).unwrap_or_else(|| EnvFilter::new(Self::DEFAULT_FILTER));
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log::to_stderr);
         let terminal = std::io::stderr().is_terminal();
         let json = self.format == LogFormat::Json || (self.format == LogFormat::Auto && !terminal);
@@ -145,6 +152,14 @@ mod tests {
 
     /// What tells the child that it is one.
     const CHILD: &str = "WEIR_TEST_PANICS";
+
+    #[test]
+    fn a_filter_with_blanks_is_read_and_one_that_no_library_expects_is_a_mistake() {
+        assert_eq!(parse(" weir_worker=debug , info ").unwrap().to_string(), "weir_worker=debug,info");
+        for text in ["\u{b}\u{b}n\u{414}= {\"24", " \u{414}\u{414}=debug", "info=nonsense=x"] {
+            assert!(parse(text).is_none(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_panic_and_the_lines_before_it_come_out_whatever_ends_the_process() {
