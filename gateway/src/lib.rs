@@ -42,6 +42,8 @@ mod limit;
 
 mod writer;
 
+mod pressure;
+
 mod answer;
 
 mod rejection;

@@ -121,10 +121,9 @@ impl Gateway {
         let enqueuer = Enqueuer::new(batches, config.bounds);
         // Without any of its parts a gateway would go on answering, and wrongly.
         let shutdown = shutdown.child_token();
-        let (writer, writing) =
-            Writer::start(enqueuer, config.http.batches, config.http.in_flight, watch.trouble.clone());
+        let (writer, writing) = Writer::start(enqueuer, &config.http, watch.trouble.clone());
         let (ended, looked) = (Shutdown::new(), watch.health.clone());
-        let writing = tokio::spawn(guarded("writer", shutdown.clone(), writing));
+        let writing = on_own_thread(guarded("writer", shutdown.clone(), writing), shutdown.clone());
         let guarding = guard.run(watch.trouble.clone(), shutdown.clone(), ended.clone());
         let guarding = tokio::spawn(guarded("guard", shutdown.clone(), guarding));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
@@ -176,6 +175,18 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Runs what must not wait behind requests: with many of them at hand, hundreds come before whoever is woken last.
+fn on_own_thread(work: impl Future<Output = ()> + Send + 'static, broken: Shutdown) -> JoinHandle<()> {
+    let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            tracing::error!(%error, "the gateway cannot start a thread of its own for what goes to Redis");
+            broken.cancel();
+        }
+    };
+    tokio::task::spawn_blocking(run)
 }
 
 /// Waits until all connections have ended: idle ones are closed after a moment, all of them after `limit`.

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use weir_core::alarm::guarded;
 use weir_core::message::MessageId;
 use weir_core::planted::{self, Planted};
 use weir_core::queue::QueueError;
 use weir_core::queue::enqueue::{EnqueueError, Enqueued, Enqueuer, NewEntry};
 use weir_core::shutdown::Shutdown;
+
+use crate::config::HttpConfig;
+use crate::pressure::{Judge, Pressure};
 
 /// Messages in one batch at most. Redis does nothing else while it runs one: about 5 ms for this many.
 const BATCH: usize = 1024;
@@ -44,7 +48,7 @@ impl Drop for Budget {
 pub(crate) struct Writer {
     jobs: mpsc::UnboundedSender<Job>,
     in_flight: Arc<AtomicUsize>,
-    limit: usize,
+    pressure: Arc<Pressure>,
 }
 
 /// There are too many messages in flight.
@@ -56,13 +60,14 @@ impl Writer {
     /// done. `trouble` is woken when a batch fails as a whole.
     pub(crate) fn start(
         enqueuer: Enqueuer,
-        batches: usize,
-        limit: usize,
+        http: &HttpConfig,
         trouble: Arc<Notify>,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let work = run(Arc::new(enqueuer), queue, batches, trouble);
-        (Self { jobs, in_flight: Arc::default(), limit }, work)
+        let pressure = Pressure::new(http.in_flight);
+        let judge = Judge::new(pressure.clone(), http.queue_delay, BATCH);
+        let work = run(Arc::new(enqueuer), queue, http.batches, judge, trouble);
+        (Self { jobs, in_flight: Arc::default(), pressure }, work)
     }
 
     /// Queues one entry. A receiver that is dropped changes nothing.
@@ -78,7 +83,7 @@ impl Writer {
     }
 
     fn take_budget(&self, n: usize) -> Result<(), TooMany> {
-        if self.in_flight.fetch_add(n, Ordering::Relaxed) + n > self.limit {
+        if self.in_flight.fetch_add(n, Ordering::Relaxed) + n > self.pressure.limit() {
             self.in_flight.fetch_sub(n, Ordering::Relaxed);
             return Err(TooMany);
         }
@@ -94,10 +99,9 @@ impl Writer {
         if planted::is(Planted::AnswerBeforeFlush) { answered_already() } else { waiter }
     }
 
-    /// Whether about so many more would be taken now. A guess of them counts for an eighth of the limit at most: it may
-    /// be too high, and what would fit must not be refused for ever.
+    /// Whether about so many more would be taken now.
     pub(crate) fn has_room(&self, guess: usize) -> bool {
-        self.in_flight() + guess.min(self.limit / 8).max(1) <= self.limit
+        self.pressure.lets_in(self.in_flight(), guess)
     }
 
     /// Messages in flight.
@@ -118,7 +122,13 @@ pub(crate) fn lost() -> EnqueueError {
     QueueError::Unknown("the batch ended without an answer".into()).into()
 }
 
-async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, batches: usize, trouble: Arc<Notify>) {
+async fn run(
+    enqueuer: Arc<Enqueuer>,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+    batches: usize,
+    mut judge: Judge,
+    trouble: Arc<Notify>,
+) {
     let slots = Arc::new(Semaphore::new(batches));
     let out = Arc::new(Out::default());
     let sizes = metrics::histogram!("weir_enqueue_batch_size");
@@ -130,6 +140,7 @@ async fn run(enqueuer: Arc<Enqueuer>, mut queue: mpsc::UnboundedReceiver<Job>, b
         }
         gather(&mut jobs, &mut queue, &out).await;
         let batch = take_batch(&mut jobs);
+        judge.sends(batch.len(), Instant::now());
         sizes.record(batch.len() as f64);
         let under_way = UnderWay::new(out.clone(), batch.len());
         let (enqueuer, trouble) = (enqueuer.clone(), trouble.clone());
