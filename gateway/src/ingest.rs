@@ -27,7 +27,7 @@ use crate::guard::Watch;
 use crate::limit::{AddressLimiter, BodyMemory, Held};
 use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
-use crate::writer::{Writer, lost};
+use crate::writer::{self, Writer};
 
 /// Bytes of path and query at most: what RFC 9110 asks everybody to support at least. No path of ours is longer than 80.
 const URI_BYTES: usize = 8000;
@@ -240,8 +240,8 @@ impl Ingest {
         let entry = prepare(source, trace, &body)?;
         // The body is a part of the connection's buffer, which is free again while we wait.
         drop(body);
-        let waiter = self.writer.send(entry).map_err(|_| self.too_many())?;
-        let outcome = self.outcome(waiter.await.unwrap_or_else(|_| Err(lost())))?;
+        let waiter = self.writer.send(vec![entry]).map_err(|_| self.too_many())?;
+        let outcome = self.outcome(waiter.answers().await.pop().unwrap_or_else(|| Err(writer::lost())))?;
         tracing::debug!(trace = %trace.trace(), message_id = outcome.message_id, status = outcome.status, "accepted");
         Ok(json(outcome.code(), &outcome))
     }
@@ -251,7 +251,7 @@ impl Ingest {
     }
 
     /// What the sender of one message is told.
-    fn outcome(&self, result: Result<Enqueued, weir_core::queue::enqueue::EnqueueError>) -> Result<Outcome, Rejection> {
+    fn outcome(&self, result: writer::Answer) -> Result<Outcome, Rejection> {
         let enqueued = result.map_err(|error| Rejection::of_queue(&error, self.retry_after()))?;
         match enqueued {
             Enqueued::New(id) => {
@@ -277,19 +277,17 @@ impl Ingest {
         }
         let n = NonZeroU32::new(items.len() as u32).unwrap_or(NonZeroU32::MIN);
         route.source.limiter.check_source(n)?;
-        let prepared: Vec<_> = items.iter().map(|item| self.prepare_item(&route.source, trace, item)).collect();
-        let entries = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-        let mut waiters = self.writer.send_all(entries).map_err(|_| self.too_many())?.into_iter();
-        let mut results = Vec::with_capacity(prepared.len());
-        for item in prepared {
-            results.push(match item {
-                Err(rejection) => Err(rejection),
-                Ok(_) => match waiters.next() {
-                    Some(waiter) => self.outcome(waiter.await.unwrap_or_else(|_| Err(lost()))),
-                    None => self.outcome(Err(lost())),
-                },
-            });
+        let mut entries = Vec::with_capacity(items.len());
+        let prepared: Vec<_> = items
+            .iter()
+            .map(|item| self.prepare_item(&route.source, trace, item).map(|entry| entries.push(entry)))
+            .collect();
+        let mut answers = Vec::new().into_iter();
+        if !entries.is_empty() {
+            answers = self.writer.send(entries).map_err(|_| self.too_many())?.answers().await.into_iter();
         }
+        let mut outcome = || self.outcome(answers.next().unwrap_or_else(|| Err(writer::lost())));
+        let results: Vec<_> = prepared.into_iter().map(|item| item.and_then(|()| outcome())).collect();
         if let Some(rejection) = all_unavailable(&results) {
             return Err(rejection);
         }

@@ -98,19 +98,15 @@ mod tests {
             Self { pressure, judge, now: Instant::now() }
         }
 
-        /// A batch every ten milliseconds, for so many windows.
-        fn batches(&mut self, windows: u32, messages: usize, full: bool) {
-            for _ in 0..windows * 10 {
-                self.now += Duration::from_millis(10);
-                self.judge.sends(messages, full, self.now);
+        /// A batch every ten milliseconds for a window; whether somebody comes when there is no room.
+        fn window(&mut self, messages: usize, too_many: bool) {
+            if too_many {
+                assert!(!self.pressure.lets_in(LIMIT, 1));
             }
-        }
-
-        /// Full batches of so many, and somebody who is turned away.
-        fn overload(&mut self, messages: usize) {
-            self.batches(1, messages, true);
-            self.pressure.lets_in(LIMIT, 1);
-            self.batches(1, messages, true);
+            for _ in 0..10 {
+                self.now += WINDOW / 10;
+                self.judge.sends(messages, self.now);
+            }
         }
 
         fn room(&self) -> usize {
@@ -122,11 +118,9 @@ mod tests {
     fn a_burst_may_fill_what_is_configured() {
         let mut case = Case::new();
         for _ in 0..10 {
-            case.batches(1, 1000, true);
-            case.now += Duration::from_millis(10);
-            case.judge.sends(100, false, case.now);
-            assert!(!case.pressure.lets_in(LIMIT, 1));
-            case.batches(1, 1000, false);
+            case.window(1000, true);
+            assert_eq!(case.room(), LIMIT);
+            case.window(1000, false);
             assert_eq!(case.room(), LIMIT);
         }
     }
@@ -136,7 +130,7 @@ mod tests {
         let mut case = Case::new();
         for _ in 0..10 {
             assert!(case.pressure.lets_in(LIMIT - 1, 1));
-            case.batches(1, 1000, true);
+            case.window(1000, false);
             assert_eq!(case.room(), LIMIT);
         }
     }
@@ -144,7 +138,8 @@ mod tests {
     #[test]
     fn under_overload_as_many_are_let_in_as_redis_takes_in_the_delay() {
         let mut case = Case::new();
-        case.overload(2000);
+        case.window(2000, true);
+        case.window(2000, true);
         assert_eq!(case.room(), 2000);
         assert!(case.pressure.lets_in(1999, 1) && !case.pressure.lets_in(2000, 1));
         assert!(case.pressure.lets_in(1750, 1000) && !case.pressure.lets_in(1751, 1000));
@@ -153,30 +148,29 @@ mod tests {
     #[test]
     fn it_is_over_when_nobody_was_turned_away_for_a_while() {
         let mut case = Case::new();
-        case.overload(2000);
-        assert!(!case.pressure.lets_in(LIMIT, 1));
-        case.batches(1, 500, false);
-        assert!(case.room() < LIMIT);
-        case.batches(1, 500, false);
+        for _ in 0..5 {
+            case.window(2000, true);
+        }
+        assert_eq!(case.room(), 2000);
+        case.window(500, false);
         assert_eq!(case.room(), LIMIT);
     }
 
     #[test]
     fn a_slow_redis_still_gets_batches_that_are_worth_it() {
         let mut case = Case::new();
-        case.overload(10);
+        case.window(10, true);
+        case.window(10, true);
         assert_eq!(case.room(), 1000);
     }
 
     #[test]
     fn the_configured_limit_is_the_most_under_overload_too() {
         let mut case = Case::new();
-        case.overload(100_000);
+        case.window(100_000, true);
+        case.window(100_000, true);
         assert_eq!(case.room(), LIMIT);
         let small = Pressure::new(5);
-        assert!(small.lets_in(4, 50) && !small.lets_in(5, 50));
-        let mut judge = Judge::new(small.clone(), Duration::from_millis(10), 1000);
-        judge.sends(1000, true, Instant::now() + WINDOW);
         assert!(small.lets_in(4, 50) && !small.lets_in(5, 50));
     }
 }

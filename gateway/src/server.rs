@@ -179,14 +179,17 @@ impl Gateway {
 
 /// Runs what must not wait behind requests: with many of them at hand, hundreds come before whoever is woken last.
 fn on_own_thread(work: impl Future<Output = ()> + Send + 'static, broken: Shutdown) -> JoinHandle<()> {
-    let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => {
-            tracing::error!(%error, "the gateway cannot start a thread of its own for what goes to Redis");
-            broken.cancel();
+    let logs = tracing::dispatcher::get_default(Clone::clone);
+    tokio::task::spawn_blocking(move || {
+        let _logs = tracing::dispatcher::set_default(&logs);
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(work),
+            Err(error) => {
+                tracing::error!(%error, "the gateway cannot start the thread that writes to Redis");
+                broken.cancel();
+            }
         }
-    };
-    tokio::task::spawn_blocking(run)
+    })
 }
 
 /// Waits until all connections have ended: idle ones are closed after a moment, all of them after `limit`.

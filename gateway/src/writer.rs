@@ -24,22 +24,32 @@ const BATCH: usize = 1024;
 /// Bytes in one batch at most, roughly.
 const BATCH_BYTES: usize = 4 << 20;
 
-type Answer = Result<Enqueued, EnqueueError>;
+/// What became of a message.
+pub(crate) type Answer = Result<Enqueued, EnqueueError>;
 
-/// A message on its way, and who waits for it.
+/// Messages on their way that came together, and who waits for them.
 struct Job {
-    entry: NewEntry,
-    answer: oneshot::Sender<Answer>,
+    entries: Vec<NewEntry>,
+    answers: oneshot::Sender<Vec<Answer>>,
     _budget: Budget,
 }
 
-/// One message's share of the limit of messages in flight. It is given back when Redis has answered, not when the
-/// sender has gone away.
-struct Budget(Arc<AtomicUsize>);
+impl Job {
+    fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.envelope.len()).sum()
+    }
+}
+
+/// A share of the limit of messages in flight. It is given back when Redis has answered, not when the sender has gone
+/// away.
+struct Budget {
+    in_flight: Arc<AtomicUsize>,
+    messages: usize,
+}
 
 impl Drop for Budget {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(self.messages, Ordering::Relaxed);
     }
 }
 
@@ -54,6 +64,26 @@ pub(crate) struct Writer {
 /// There are too many messages in flight.
 #[derive(Debug)]
 pub(crate) struct TooMany;
+
+/// The answers to messages that were sent together.
+pub(crate) struct Waiter {
+    messages: usize,
+    answers: oneshot::Receiver<Vec<Answer>>,
+    /// What did not fit into one batch with these.
+    rest: Option<Box<Waiter>>,
+}
+
+impl Waiter {
+    /// Waits for the answers, one per message in their order.
+    pub(crate) async fn answers(self) -> Vec<Answer> {
+        let Self { messages, answers, rest } = self;
+        let mut all = answers.await.unwrap_or_else(|_| (0..messages).map(|_| Err(lost())).collect());
+        if let Some(rest) = rest {
+            all.extend(Box::pin(rest.answers()).await);
+        }
+        all
+    }
+}
 
 impl Writer {
     /// A writer, and what it does, which has to be spawned. It ends when the last clone is gone and the last batch is
@@ -70,16 +100,10 @@ impl Writer {
         (Self { jobs, in_flight: Arc::default(), pressure }, work)
     }
 
-    /// Queues one entry. A receiver that is dropped changes nothing.
-    pub(crate) fn send(&self, entry: NewEntry) -> Result<oneshot::Receiver<Answer>, TooMany> {
-        self.take_budget(1)?;
-        Ok(self.queue(entry))
-    }
-
-    /// Queues entries together; all or none. The answers come in their order.
-    pub(crate) fn send_all(&self, entries: Vec<NewEntry>) -> Result<Vec<oneshot::Receiver<Answer>>, TooMany> {
+    /// Queues entries together, one at least; all or none. A waiter that is dropped changes nothing.
+    pub(crate) fn send(&self, entries: Vec<NewEntry>) -> Result<Waiter, TooMany> {
         self.take_budget(entries.len())?;
-        Ok(entries.into_iter().map(|entry| self.queue(entry)).collect())
+        Ok(self.queue(entries))
     }
 
     fn take_budget(&self, n: usize) -> Result<(), TooMany> {
@@ -90,13 +114,17 @@ impl Writer {
         Ok(())
     }
 
-    /// The entry's share of the limit is taken already.
-    fn queue(&self, entry: NewEntry) -> oneshot::Receiver<Answer> {
-        let (answer, waiter) = oneshot::channel();
-        let job = Job { entry, answer, _budget: Budget(self.in_flight.clone()) };
+    /// The entries' share of the limit is taken already.
+    fn queue(&self, mut entries: Vec<NewEntry>) -> Waiter {
+        let rest = entries.split_off(fitting(&entries));
+        let (answers, waiter) = oneshot::channel();
+        let messages = entries.len();
+        let job = Job { entries, answers, _budget: Budget { in_flight: self.in_flight.clone(), messages } };
         // A writer that is gone drops the job, and the waiter hears of it.
         drop(self.jobs.send(job));
-        if planted::is(Planted::AnswerBeforeFlush) { answered_already() } else { waiter }
+        let answers = if planted::is(Planted::AnswerBeforeFlush) { answered_already(messages) } else { waiter };
+        let rest = (!rest.is_empty()).then(|| Box::new(self.queue(rest)));
+        Waiter { messages, answers, rest }
     }
 
     /// Whether about so many more would be taken now.
@@ -111,13 +139,24 @@ impl Writer {
 }
 
 /// The planted fault's answer: accepted, whatever Redis will say.
-fn answered_already() -> oneshot::Receiver<Answer> {
-    let (answer, waiter) = oneshot::channel();
-    drop(answer.send(Ok(Enqueued::New(MessageId { partition: 0, ms: 0, seq: 0 }))));
+fn answered_already(messages: usize) -> oneshot::Receiver<Vec<Answer>> {
+    let (answers, waiter) = oneshot::channel();
+    let answer = |_| Ok(Enqueued::New(MessageId { partition: 0, ms: 0, seq: 0 }));
+    drop(answers.send((0..messages).map(answer).collect()));
     waiter
 }
 
-/// What a waiter is told whose batch ended without an answer.
+/// How many of the first entries fit into one batch; at least one.
+fn fitting(entries: &[NewEntry]) -> usize {
+    let mut bytes = 0;
+    let fits = entries.iter().take_while(|entry| {
+        bytes += entry.envelope.len();
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// What is told of a message whose batch ended without an answer.
 pub(crate) fn lost() -> EnqueueError {
     QueueError::Unknown("the batch ended without an answer".into()).into()
 }
@@ -132,17 +171,18 @@ async fn run(
     let slots = Arc::new(Semaphore::new(batches));
     let out = Arc::new(Out::default());
     let sizes = metrics::histogram!("weir_enqueue_batch_size");
-    let mut jobs = Vec::with_capacity(BATCH);
+    let mut waiting = Waiting::default();
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        if jobs.is_empty() && queue.recv_many(&mut jobs, BATCH).await == 0 {
+        if waiting.messages == 0 && !waiting.receive(&mut queue).await {
             break;
         }
-        gather(&mut jobs, &mut queue, &out).await;
-        let batch = take_batch(&mut jobs);
-        judge.sends(batch.len(), Instant::now());
-        sizes.record(batch.len() as f64);
-        let under_way = UnderWay::new(out.clone(), batch.len());
+        gather(&mut waiting, &mut queue, &out).await;
+        let batch = waiting.take_batch();
+        let messages = batch.iter().map(|job| job.entries.len()).sum();
+        judge.sends(messages, Instant::now());
+        sizes.record(messages as f64);
+        let under_way = UnderWay::new(out.clone(), messages);
         let (enqueuer, trouble) = (enqueuer.clone(), trouble.clone());
         tokio::spawn(guarded("batch", Shutdown::new(), async move {
             write(&enqueuer, batch, &trouble).await;
@@ -152,6 +192,38 @@ async fn run(
     }
     // Wait for the batches that are still out.
     drop(slots.acquire_many(batches as u32).await);
+}
+
+/// What waits for the next batch.
+#[derive(Default)]
+struct Waiting {
+    jobs: Vec<Job>,
+    messages: usize,
+}
+
+impl Waiting {
+    /// Takes what is there, or waits for the first. Gives whether there will be more.
+    async fn receive(&mut self, queue: &mut mpsc::UnboundedReceiver<Job>) -> bool {
+        let before = self.jobs.len();
+        let received = queue.recv_many(&mut self.jobs, BATCH).await;
+        self.messages += self.jobs[before..].iter().map(|job| job.entries.len()).sum::<usize>();
+        received > 0
+    }
+
+    /// The first jobs that fit into one batch; at least one.
+    fn take_batch(&mut self) -> Vec<Job> {
+        let (mut messages, mut bytes, mut fit) = (0, 0, 0);
+        for job in &self.jobs {
+            bytes += job.bytes();
+            if fit > 0 && (messages + job.entries.len() > BATCH || bytes > BATCH_BYTES) {
+                break;
+            }
+            messages += job.entries.len();
+            fit += 1;
+        }
+        self.messages -= messages;
+        self.jobs.drain(..fit).collect()
+    }
 }
 
 /// The batches that are at Redis.
@@ -183,36 +255,28 @@ impl Drop for UnderWay {
 
 /// Waits until the next batch is worth an fsync of its own: half as large as what is out, or something has returned.
 /// Otherwise a large batch would be followed by a tiny one, and that one by the next large one.
-async fn gather(jobs: &mut Vec<Job>, queue: &mut mpsc::UnboundedReceiver<Job>, out: &Out) {
-    while jobs.len() < BATCH && 2 * jobs.len() < out.messages.load(Ordering::Relaxed) {
-        let room = BATCH - jobs.len();
+async fn gather(waiting: &mut Waiting, queue: &mut mpsc::UnboundedReceiver<Job>, out: &Out) {
+    while waiting.messages < BATCH && 2 * waiting.messages < out.messages.load(Ordering::Relaxed) {
         tokio::select! {
-            more = queue.recv_many(jobs, room) => if more == 0 { return },
+            more = waiting.receive(queue) => if !more { return },
             () = out.returned.notified() => {}
         }
     }
 }
 
-/// The first jobs that fit into one batch.
-fn take_batch(jobs: &mut Vec<Job>) -> Vec<Job> {
-    let mut bytes = 0;
-    let fits = jobs.iter().take_while(|job| {
-        bytes += job.entry.envelope.len();
-        bytes <= BATCH_BYTES
-    });
-    let n = fits.count().max(1);
-    jobs.drain(..n).collect()
-}
-
 async fn write(enqueuer: &Enqueuer, batch: Vec<Job>, trouble: &Notify) {
-    let (entries, waiters): (Vec<_>, Vec<_>) =
-        batch.into_iter().map(|job| (job.entry, (job.answer, job._budget))).unzip();
+    let (mut entries, mut waiters) = (Vec::new(), Vec::with_capacity(batch.len()));
+    for job in batch {
+        waiters.push((job.entries.len(), job.answers, job._budget));
+        entries.extend(job.entries);
+    }
     let results = enqueuer.enqueue(&entries).await;
     if let Some(Err(error @ EnqueueError::Queue(_))) = results.iter().find(|result| result.is_err()) {
         tracing::warn!(%error, messages = entries.len(), "a batch was not written, or it is not known whether it was");
         trouble.notify_one();
     }
-    for ((answer, _budget), result) in waiters.into_iter().zip(results) {
-        drop(answer.send(result));
+    let mut results = results.into_iter();
+    for (messages, answers, _budget) in waiters {
+        drop(answers.send(results.by_ref().take(messages).collect()));
     }
 }

@@ -8,9 +8,9 @@ use crate::support::{House, UNLIMITED, message};
 
 #[tokio::test]
 async fn a_batch_that_panics_is_unknown_and_the_next_one_does_not_wait_for_it() {
+    let trap = Trap::set(1, &["a batch was not written"]);
     let house = House::with(UNLIMITED, &[("gateway.check_every", "1h")]).await;
     house.set("maxmemory", "1mb").await;
-    let trap = Trap::set(1, &["a batch was not written"]);
     let batch: Vec<_> = (0..100).map(|id| message(&id.to_string())).collect();
     let reply = house.gateway.client.post("/api/v1/webhook/batch", &json!(batch)).await;
     reply.is_unavailable("unknown");

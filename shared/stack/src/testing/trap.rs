@@ -9,8 +9,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Subscriber, set_default};
 use tracing::{Event, Metadata};
 
-/// Panics where a log line is written, on the thread that set it: for tests on a runtime of one thread. Ends when it is
-/// dropped.
+/// Panics where a log line is written, on the thread that set it, for tests on a runtime of one thread; and on threads that
+/// take over where their parent's lines go, if it was set before them. Ends when it is dropped.
 pub struct Trap {
     sprung: Arc<AtomicUsize>,
     _guard: DefaultGuard,
