@@ -79,6 +79,9 @@ enum Command {
     },
     /// What Weir promises under faults, in figures; takes most of an hour
     Scoreboard(scoreboard::Scoreboard),
+    /// Few senders beside the overload
+    #[command(hide = true)]
+    Probe { address: std::net::SocketAddr, seconds: f64 },
     /// A server under load: a bare hyper server
     #[command(hide = true)]
     ServeBare,
@@ -119,6 +122,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
         Command::Scoreboard(scoreboard) => return scoreboard.run().await,
         Command::Overload { seconds } => overload::measure(&mut report, seconds).await?,
+        Command::Probe { address, seconds } => return overload::probe(address, seconds).await,
         Command::Dedupe => dedupe::measure(&mut report).await?,
         Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,
         Command::ServeBare => return bare::serve().await,
