@@ -115,6 +115,10 @@ impl Stand {
     }
 }
 
+/// An overload is taken for a burst, which may wait, until it has lasted for two tenths of a second. Latencies count from
+/// here on.
+const WARM: Duration = Duration::from_secs(1);
+
 /// Connections of the probe, and messages a second over all of them.
 const PROBES: usize = 20;
 const PROBED: f64 = 10_000.0;
@@ -164,7 +168,7 @@ struct Tally {
     accepted: f64,
     /// Batches a second.
     refused: f64,
-    /// Of accepted batches, from the moment at which one was to be sent to its answer.
+    /// Of accepted batches, from the moment at which one was to be sent to its answer; without the first second.
     p99_ms: f64,
 }
 
@@ -224,7 +228,7 @@ impl Clock {
 }
 
 async fn send(mut stream: TcpStream, mut clock: Clock, counts: Arc<Counts>) -> io::Result<Vec<Duration>> {
-    let mut latencies = Vec::new();
+    let (mut latencies, warm) = (Vec::new(), Instant::now() + WARM);
     let (mut request, mut answer) = (Request::new(), vec![0; 64 << 10]);
     while !counts.stop.load(Ordering::Relaxed) {
         let due = clock.tick().await;
@@ -234,7 +238,9 @@ async fn send(mut stream: TcpStream, mut clock: Clock, counts: Arc<Counts>) -> i
         let accepted = count(&answer[..length], b"\"accepted\"");
         if accepted > 0 {
             counts.accepted.fetch_add(accepted, Ordering::Relaxed);
-            latencies.push(due.elapsed());
+            if due >= warm {
+                latencies.push(due.elapsed());
+            }
         } else {
             counts.refused.fetch_add(1, Ordering::Relaxed);
         }
