@@ -10,6 +10,7 @@ mod dedupe;
 mod drain;
 mod load;
 mod overload;
+mod peers;
 mod queue;
 mod report;
 mod scoreboard;
@@ -77,6 +78,19 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
+    /// Other systems that do the same job; installs them with npm, pip and cargo
+    #[command(hide = true)]
+    Peers {
+        /// Only the one of this folder of benches/peers
+        #[arg(long)]
+        only: Option<String>,
+        /// Seconds of load
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Messages of the backlog to drain
+        #[arg(long, default_value_t = 20_000)]
+        messages: usize,
+    },
     /// What Weir promises under faults, in figures; takes most of an hour
     Scoreboard(scoreboard::Scoreboard),
     /// A server under load: a bare hyper server
@@ -119,6 +133,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
         Command::Scoreboard(scoreboard) => return scoreboard.run().await,
         Command::Overload { seconds } => overload::measure(&mut report, seconds).await?,
+        Command::Peers { only, seconds, messages } => {
+            peers::measure(&mut report, only.as_deref(), seconds, messages).await?;
+        }
         Command::Dedupe => dedupe::measure(&mut report).await?,
         Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,
         Command::ServeBare => return bare::serve().await,
