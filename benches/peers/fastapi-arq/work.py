@@ -14,6 +14,8 @@ from arq.worker import func, run_worker
 from message import Message, fingerprint_of, key_of, redis_settings
 
 STORE = Path(__file__).with_name("..").joinpath("store.sql").read_text()
+# Seconds for a connection, and for PostgreSQL's answer: together less than job_timeout, which would end the job for good.
+PATIENCE = 20
 FIELDS = Message.model_fields.keys()
 
 
@@ -32,8 +34,9 @@ async def store(ctx: dict, message: dict) -> None:
         json.dumps(extra) if extra else None,
     )
     try:
-        # asyncpg prepares it once a connection by itself.
-        await ctx["pool"].execute(STORE, *values)
+        async with ctx["pool"].acquire(timeout=PATIENCE) as connection:
+            # asyncpg prepares it once a connection by itself.
+            await connection.execute(STORE, *values, timeout=PATIENCE)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         # Any other exception would end the job for good.
         raise Retry(defer=ctx["job_try"] * 5) from error
@@ -52,9 +55,10 @@ class WorkerSettings:
     on_startup = startup
     on_shutdown = shutdown
     redis_settings = redis_settings()
+    # What a killed worker had begun is begun again ten seconds after that.
+    job_timeout = 60
     max_jobs = 100
     poll_delay = 0.02
-    # A job's arguments and results stay out of the log.
     log_results = False
 
 
