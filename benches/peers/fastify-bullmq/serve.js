@@ -26,7 +26,7 @@ const accepted = {
 }
 
 async function serve() {
-  const connection = new Redis(process.env.REDIS_URL, { enableOfflineQueue: false, enableAutoPipelining: true })
+  const connection = new Redis(process.env.REDIS_URL, { enableOfflineQueue: false })
   await new Promise((resolve, reject) => connection.once('ready', resolve).once('error', reject))
   const queue = new Queue(QUEUE, {
     connection,

@@ -6,8 +6,8 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import { QUEUE, fingerprintOf, keyOf, processes } from './shared.js'
 
-const CONCURRENCY = 100
-const CONNECTIONS = 40
+const CONCURRENCY = 50
+const CONNECTIONS = 25
 
 async function work() {
   const text = readFileSync(new URL('store.sql', import.meta.url), 'utf8')
