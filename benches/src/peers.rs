@@ -42,21 +42,9 @@ pub(crate) struct Peer {
 
 /// All of them, the slowest last.
 pub(crate) const ALL: [Peer; 3] = [
-    Peer {
-        name: "axum + apalis",
-        folder: "axum-apalis",
-        unkept: &[],
-    },
-    Peer {
-        name: "Fastify + BullMQ",
-        folder: "fastify-bullmq",
-        unkept: &[],
-    },
-    Peer {
-        name: "FastAPI + arq",
-        folder: "fastapi-arq",
-        unkept: &[],
-    },
+    Peer { name: "axum + apalis", folder: "axum-apalis", unkept: &[] },
+    Peer { name: "Fastify + BullMQ", folder: "fastify-bullmq", unkept: &[] },
+    Peer { name: "FastAPI + arq", folder: "fastapi-arq", unkept: &[] },
 ];
 
 impl Peer {
