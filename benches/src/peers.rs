@@ -40,11 +40,31 @@ pub(crate) struct Peer {
     pub(crate) unkept: &'static [&'static str],
 }
 
+/// What none of them keeps.
+const REPEAT: &str = "a repeat is told that it is one";
+const CONTENT: &str = "other content under the same id is refused";
+const OUTAGE: &str = "an outage of PostgreSQL is nobody's fault";
+const POISON: &str = "a message that kills its worker harms only itself";
+const ACCOUNT: &str = "accepted = stored + duplicate + dead + in flight";
+
+/// What some do.
+const REPLAY: &str = "what cannot be stored is kept and can be replayed";
+const MEMORY: &str = "memory is given back after a drain";
+const RESTART: &str = "all go on by themselves after a kill of Redis";
+
 /// All of them, the slowest last.
 pub(crate) const ALL: [Peer; 3] = [
-    Peer { name: "axum + apalis", folder: "axum-apalis", unkept: &[] },
-    Peer { name: "Fastify + BullMQ", folder: "fastify-bullmq", unkept: &[] },
-    Peer { name: "FastAPI + arq", folder: "fastapi-arq", unkept: &[] },
+    Peer {
+        name: "axum + apalis",
+        folder: "axum-apalis",
+        unkept: &[REPEAT, CONTENT, OUTAGE, REPLAY, POISON, MEMORY, ACCOUNT],
+    },
+    Peer { name: "Fastify + BullMQ", folder: "fastify-bullmq", unkept: &[REPEAT, CONTENT, OUTAGE, POISON, ACCOUNT] },
+    Peer {
+        name: "FastAPI + arq",
+        folder: "fastapi-arq",
+        unkept: &[REPEAT, CONTENT, RESTART, OUTAGE, REPLAY, POISON, ACCOUNT],
+    },
 ];
 
 impl Peer {
@@ -322,4 +342,27 @@ async fn drain(report: &mut Report, peer: &Peer, database: &str, messages: usize
     report.add(format!("{}: worker CPU per message", peer.name), cpu, "us", "");
     workers.stop().await?;
     check(database, messages).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_counts_children_that_have_ended() {
+        let stat = Stat::parse(7, "7 (a b) c) S 1 5 5 0 -1 0 0 0 0 0 100 20 3 4 20 0 1").unwrap();
+        assert_eq!((stat.pid, stat.group, stat.lives, stat.cpu), (7, 5, true, Duration::from_millis(1270)));
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_does_not_live() {
+        assert!(!Stat::parse(7, "7 (a) Z 1 5 5 0 -1 0 0 0 0 0 1 1 0 0 20 0 1").unwrap().lives);
+    }
+
+    #[test]
+    fn every_unkept_promise_is_in_the_readme() {
+        let readme = include_str!("../peers/README.md");
+        let unkept = ALL.iter().flat_map(|peer| peer.unkept);
+        assert_eq!(unkept.filter(|promise| !readme.contains(**promise)).count(), 0);
+    }
 }

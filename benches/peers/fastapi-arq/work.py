@@ -39,7 +39,7 @@ async def store(ctx: dict, message: dict) -> None:
             await connection.execute(STORE, *values, timeout=PATIENCE)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         # Any other exception would end the job for good.
-        raise Retry(defer=ctx["job_try"] * 5) from error
+        raise Retry(defer=min(ctx["job_try"] * 5, 60)) from error
 
 
 async def startup(ctx: dict) -> None:
@@ -51,7 +51,7 @@ async def shutdown(ctx: dict) -> None:
 
 
 class WorkerSettings:
-    functions = [func(store, keep_result=0, max_tries=8)]
+    functions = [func(store, keep_result=0, max_tries=100)]
     on_startup = startup
     on_shutdown = shutdown
     redis_settings = redis_settings()
