@@ -17,10 +17,10 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use weir_stack::testing::redis_with;
 
-use crate::accept::start;
 use crate::child::Child;
 use crate::load;
 use crate::report::Report;
+use crate::stage::start;
 
 /// Messages in a batch.
 const BATCH: u64 = 50;
