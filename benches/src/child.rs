@@ -41,11 +41,6 @@ impl Child {
         Ok(kib * 1024)
     }
 
-    /// Kills it.
-    pub(crate) async fn stop(&self) {
-        self.process.kill().await;
-    }
-
     pub(crate) async fn end(self) {
         self.process.kill().await;
     }

@@ -225,3 +225,49 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// One connection at a time, and so long for each answer.
+    async fn slow_server(each: Duration) -> SocketAddr {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = vec![0; 4096];
+            while stream.read(&mut buffer).await.unwrap_or(0) > 0 {
+                tokio::time::sleep(each).await;
+                stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_open_loop_times_from_when_a_request_was_due() {
+        let each = Duration::from_millis(20);
+        let address = slow_server(each).await;
+        // Twice as many as can be answered: the last one waits for half of all the others.
+        let length = Duration::from_millis(600);
+        let aim = Aim { warm_up: Duration::ZERO, ..Aim::open(address, 1, 100.0, length) };
+        let tally = drive(&aim, &[]).await.unwrap().tally;
+        assert_eq!(tally.accepted + tally.unsent, 60);
+        assert!(tally.quantile_ms(1.0) > 500.0, "{}", tally.quantile_ms(1.0));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_answers_is_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let aim = Aim { warm_up: Duration::ZERO, ..Aim::closed(address, 2, Duration::from_millis(100)) };
+        let found = drive(&aim, &[]).await.unwrap();
+        assert!(found.tally.silent > 0 && found.tally.accepted == 0);
+        assert!(found.sound().is_err());
+    }
+}

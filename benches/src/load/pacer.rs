@@ -45,8 +45,10 @@ fn run(schedule: &Schedule, ticks: &[UnboundedSender<Instant>], until: Instant) 
             thread::sleep((due - now).max(STEP));
             continue;
         }
-        // A sender that has failed for good is gone; the others go on.
-        let _ = ticks[(number % ticks.len() as u64) as usize].send(due);
+        let sent = ticks[(number % ticks.len() as u64) as usize].send(due);
+        if sent.is_err() && ticks.iter().all(UnboundedSender::is_closed) {
+            return;
+        }
         number += 1;
     }
 }

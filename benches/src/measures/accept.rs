@@ -8,7 +8,7 @@ use crate::limits;
 use crate::load::{Aim, Found, Mix, drive};
 use crate::peers::Peer;
 use crate::report::{Report, Series, shown};
-use crate::stage::{self, Gateway, PARTITIONS, Redis, Served};
+use crate::stage::{self, Gateway, PARTITIONS, Redis};
 
 pub(super) const ABOUT: &str = "Accepted a second at saturation: every connection sends its next message as soon as the last \
                                 one is answered. Load, gateway and Redis share all cores. Weir at level disk (every 2xx is \
@@ -137,7 +137,9 @@ async fn run(scale: &Scale, servers: &Servers, side: Side, connections: usize) -
     let weir = async |gateway: Gateway, redis: &Redis, shape: &dyn Fn(Aim) -> Aim| {
         redis.flush().await?;
         let served = gateway.start(&redis.url()).await?;
-        loaded(redis, &served, &shape(aim(served.address)), served.child.pid()).await
+        let ran = loaded(redis, &shape(aim(served.address)), served.child.pid()).await;
+        served.child.end().await;
+        ran
     };
     match side {
         Side::Bare | Side::Raw => {
@@ -162,20 +164,19 @@ async fn run(scale: &Scale, servers: &Servers, side: Side, connections: usize) -
             let redis = Redis::on_disk().await?;
             let running = peer.serve(&redis.url(), "").await?;
             let watched = [Watched::Peer(&running), Watched::One(redis.pid())];
-            let found = drive(&aim(running.address()), &watched).await?.sound()?;
+            let found = drive(&aim(running.address()), &watched).await;
             running.stop().await?;
-            Ok(Ran { found, batch: None })
+            Ok(Ran { found: found?.sound()?, batch: None })
         }
     }
 }
 
-async fn loaded(redis: &Redis, served: &Served, aim: &Aim, gateway: u32) -> Result<Ran> {
+async fn loaded(redis: &Redis, aim: &Aim, gateway: u32) -> Result<Ran> {
     let queue = redis.queue(PARTITIONS).await?;
     let before = (redis.batches().await?, queue.balance().await?.accepted);
     let found = drive(aim, &[Watched::One(gateway), Watched::One(redis.pid())]).await?.sound()?;
     let after = (redis.batches().await?, queue.balance().await?.accepted);
     let batch = (after.1 - before.1) as f64 / (after.0 - before.0).max(1) as f64;
-    served.child.stop().await;
     Ok(Ran { found, batch: Some(batch) })
 }
 

@@ -112,13 +112,14 @@ pub(super) async fn drain(
     let (mut first, mut last, mut moved) = (None, 0, Instant::now());
     while last < backlog {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let stored = (queue.balance().await?.stored - before) as usize;
+        let balance = queue.balance().await?;
+        let stored = (balance.stored - before) as usize;
         if stored > last {
             (last, moved) = (stored, Instant::now());
             first.get_or_insert((moved, stored));
             report.step(format_args!("{workers} worker(s), {stored} of {backlog} stored"));
         }
-        ensure!(moved.elapsed() < PATIENCE, "only {last} of {backlog} were stored within a minute");
+        ensure!(moved.elapsed() < PATIENCE, "nothing was stored for a minute: {last} of {backlog} are, {balance:?}");
     }
     let worker = children.iter().map(|child| child.cpu()).sum::<Result<Duration>>()?;
     let [redis_cpu, postgres_cpu] =
@@ -139,14 +140,16 @@ pub(super) async fn drain(
 async fn rival(peer: Peer, scale: &Scale, postgres: &Postgres, turns: &mut Turns) -> Result<()> {
     let (redis, database) = (Redis::on_disk().await?, postgres.database().await?);
     let serving = peer.serve(&redis.url(), &database).await?;
-    peers::fill(serving.address(), scale.peer_backlog).await?;
+    let filled = peers::fill(serving.address(), scale.peer_backlog).await;
     serving.stop().await?;
+    filled?;
     let before = Watched::Tree(postgres.pid()).cpu()?;
     let workers = peer.work(&redis.url(), &database)?;
-    let rate = peers::drained(&workers, &database, scale.peer_backlog).await?;
+    let drained = peers::drained(&workers, &database, scale.peer_backlog).await;
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / scale.peer_backlog as f64;
     let (own, server) = (workers.cpu()?, Watched::Tree(postgres.pid()).cpu()?.saturating_sub(before));
     workers.stop().await?;
+    let rate = drained?;
     peers::check(&database, scale.peer_backlog).await?;
     let id = |what: &str| format!("drain.{}.{what}", peer.folder);
     turns.push(id("rate"), format!("{}: stored", peer.name), "/s", rate);

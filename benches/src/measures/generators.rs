@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::process::Command;
 use weir_stack::testing::scratch;
 
+use super::turns::read_with_durability;
 use super::{Scale, Turns};
 use crate::load::{Aim, drive};
 use crate::report::Report;
@@ -37,6 +38,7 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
         }
     }
     turns.write(report);
+    read_with_durability(report, ["own", "wrk"].map(|by| format!("generators.gateway.{by}")));
     Ok(())
 }
 

@@ -1,12 +1,18 @@
 //! What becomes of the rates when there is much.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use anyhow::Result;
+use tokio::task::JoinHandle;
 use weir_store::testing::Session;
 
 use super::drain::drain;
+use super::turns::read_with_durability;
 use super::{Scale, Turns};
 use crate::load::{Aim, drive};
-use crate::report::{Report, Series, shown};
+use crate::report::{Report, Series};
 use crate::stage::{self, Gateway, PARTITIONS, Postgres, Redis};
 
 pub(super) const ABOUT: &str = "Growth: accepting while more and more messages wait (the last step with the table full too), \
@@ -27,7 +33,7 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
         .filter_map(|waiting| Some((waiting as f64, turns.last(&format!("growth.accept.backlog.{waiting}"))?)))
         .collect();
     turns.write(report);
-    read_together(report, scale);
+    read_with_durability(report, accepts(scale));
     report.plot(
         "Accepted a second while messages wait",
         ["messages that wait", "messages/s"],
@@ -137,17 +143,12 @@ async fn workers(report: &Report, scale: &Scale, postgres: &Postgres, turns: &mu
     Ok(())
 }
 
-/// What durability costs, as it was found at saturation.
-fn read_together(report: &mut Report, scale: &Scale) {
-    let rate = |side: &str| report.found(&format!("accept.256.{side}.rate")).map(|figure| figure.value);
-    let (Some(disk), Some(memory)) = (rate("disk"), rate("memory")) else { return };
-    let text = format!("durable ÷ memory {} (part accept)", shown(disk / memory));
+/// The figures of accept.
+fn accepts(scale: &Scale) -> impl Iterator<Item = String> {
     let backlogs = scale.backlogs.map(|waiting| format!("growth.accept.backlog.{waiting}"));
     let partitions = [1, 4, 16].map(|partitions| format!("growth.partitions.{partitions}.accept"));
     let others = ["growth.accept.full", "growth.accept.empty"].map(str::to_owned);
-    for id in backlogs.into_iter().chain(partitions).chain(others) {
-        report.beside(&id, &text);
-    }
+    backlogs.into_iter().chain(partitions).chain(others)
 }
 
 /// Rows in one statement, and writers at once.
@@ -167,16 +168,16 @@ async fn grow(report: &Report, database: &str, rows: usize) -> Result<()> {
     );
     session.run(&clients).await?;
     let chunks = rows.div_ceil(CHUNK);
-    let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let done = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let share = (writer..chunks).step_by(WRITERS).map(|chunk| CHUNK.min(rows - chunk * CHUNK)).collect();
             tokio::spawn(write(database.to_owned(), share, done.clone()))
         })
         .collect();
-    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
-        report.step(format_args!("{} of {rows} rows", done.load(std::sync::atomic::Ordering::Relaxed)));
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    while !writers.iter().all(JoinHandle::is_finished) {
+        report.step(format_args!("{} of {rows} rows", done.load(Ordering::Relaxed)));
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     for writer in writers {
         writer.await??;
@@ -185,11 +186,7 @@ async fn grow(report: &Report, database: &str, rows: usize) -> Result<()> {
     session.run("CHECKPOINT").await.map_err(Into::into)
 }
 
-async fn write(
-    database: String,
-    chunks: Vec<usize>,
-    done: std::sync::Arc<std::sync::atomic::AtomicUsize>,
-) -> Result<()> {
+async fn write(database: String, chunks: Vec<usize>, done: Arc<AtomicUsize>) -> Result<()> {
     let mut session = Session::open(&database).await?;
     for rows in chunks {
         let statement = format!(
@@ -205,7 +202,7 @@ async fn write(
                     'Здравствуйте! Где мой заказ?', id, to_timestamp(entry_ms / 1000.0) FROM keys"
         );
         session.run(&statement).await?;
-        done.fetch_add(rows, std::sync::atomic::Ordering::Relaxed);
+        done.fetch_add(rows, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::turns::read_with_durability;
 use super::{Scale, Turns};
 use crate::limits;
 use crate::load::{Aim, Tally, drive};
@@ -86,6 +87,7 @@ fn note(turns: &mut Turns, share: u32, side: &str, title: &str, tally: &Tally) {
 }
 
 fn read_together(report: &mut Report) {
+    read_with_durability(report, ["latency.saturation".to_owned()]);
     for share in SHARES {
         for (what, _) in QUANTILES {
             let value = |side: &str| report.found(&format!("latency.{share}.{side}.{what}")).map(|found| found.value);

@@ -1,6 +1,6 @@
 //! Figures that are found turn by turn: several sides take turns, because the speed of a shared machine drifts.
 
-use crate::report::Report;
+use crate::report::{Report, shown};
 
 /// What was found so far, in the order in which it first came.
 #[derive(Default)]
@@ -28,5 +28,15 @@ impl Turns {
         for (id, name, unit, turns) in self.figures {
             report.put(id, name, unit, turns);
         }
+    }
+}
+
+/// What durability costs, as the part `accept` found it at saturation: to be read with every figure of accept.
+pub(super) fn read_with_durability(report: &mut Report, ids: impl IntoIterator<Item = String>) {
+    let rate = |side: &str| report.found(&format!("accept.256.{side}.rate")).map(|figure| figure.value);
+    let (Some(disk), Some(memory)) = (rate("disk"), rate("memory")) else { return };
+    let text = format!("durable ÷ memory {} (part accept)", shown(disk / memory));
+    for id in ids {
+        report.beside(&id, &text);
     }
 }

@@ -119,10 +119,13 @@ async fn rival(report: &mut Report, scale: &Scale, postgres: &Postgres, peer: Pe
         postgres: postgres.pid(),
         parts: Parts::Peer { serving: &serving, working: &working },
     };
-    let best = sustained(report, scale, &system, PEER_FIRST).await?;
-    note(report, peer.folder, &system, &best);
+    let best = sustained(report, scale, &system, PEER_FIRST).await;
+    if let Ok(best) = &best {
+        note(report, peer.folder, &system, best);
+    }
     serving.stop().await?;
     working.stop().await?;
+    best?;
     postgres.drop(&database).await
 }
 
