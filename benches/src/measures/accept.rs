@@ -43,6 +43,19 @@ impl Side {
         }
     }
 
+    /// With what is special about its load.
+    fn under(self, connections: usize) -> String {
+        match self {
+            Self::Http2 => "Weir, HTTP/2, 8 connections of 32 streams".into(),
+            Self::Batches => "Weir, batches of 100, 16 connections".into(),
+            Self::Mixed => format!("Weir, {connections} connections, clients by Zipf's law, 2 % repeats, 1 % bad"),
+            Self::Raw => "raw calls, batches as large as the gateway's".into(),
+            Self::Bare | Self::Disk | Self::Memory | Self::Peer(_) => {
+                format!("{}, {connections} connections", self.title())
+            }
+        }
+    }
+
     fn title(self) -> &'static str {
         match self {
             Self::Bare => "bare hyper",
@@ -88,7 +101,7 @@ async fn take_turns(
             }
             sides.extend(rivals.all().into_iter().map(Side::Peer));
             for side in sides {
-                report.step(format_args!("turn {round}: {}, {connections} connections", side.title()));
+                report.step(format_args!("turn {round}: {}", side.under(connections)));
                 let result = turn(scale, servers, turns, side, connections).await;
                 match (result, side) {
                     (Err(error), Side::Peer(peer)) => rivals.failed(report, "accept", peer, &error),
@@ -102,7 +115,7 @@ async fn take_turns(
 
 async fn turn(scale: &Scale, servers: &Servers, turns: &mut Turns, side: Side, connections: usize) -> Result<()> {
     let id = |what: &str| format!("accept.{connections}.{}.{what}", side.name());
-    let name = |what: &str| format!("{}, {connections} connections: {what}", side.title());
+    let name = |what: &str| format!("{}: {what}", side.under(connections));
     if matches!(side, Side::Raw) {
         let batch = turns.last(&format!("accept.{connections}.disk.batch")).unwrap_or(128.0);
         servers.disk.flush().await?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use weir_core::queue::Queue;
+use anyhow::{Result, bail, ensure};
+use weir_core::queue::{GROUP, Queue};
 
 use super::{Scale, Turns};
 use crate::child::Child;
@@ -19,6 +19,9 @@ pub(super) const ABOUT: &str = "Recovery: one of two workers is killed under loa
 const RATE: f64 = 4000.0;
 /// Before the kill: the worker is in the middle of its work.
 const BEFORE: Duration = Duration::from_secs(2);
+/// Messages that come at once just before it, and how often a death is tried that leaves nothing behind.
+const BURST: usize = 10_000;
+const TRIES: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
@@ -30,15 +33,34 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
             ("recovery.unseen", "until all is stored, its lease had to run out", false),
         ] {
             report.step(format_args!("turn {round}: {name}"));
-            let took = once(&postgres, seen).await?;
-            turns.push(id, name, "s", took.as_secs_f64());
+            let death = a_death_that_matters(&postgres, seen).await?;
+            turns.push(id, name, "s", death.took.as_secs_f64());
+            turns.push(format!("{id}.held"), "entries that the dead worker held", "", death.held as f64);
         }
     }
     turns.write(report);
     Ok(())
 }
 
-async fn once(postgres: &Postgres, seen: bool) -> Result<Duration> {
+/// A worker's end.
+struct Death {
+    /// Entries that it had read and not settled.
+    held: u64,
+    took: Duration,
+}
+
+/// A worker that is killed between two batches leaves nothing behind: then another one is killed.
+async fn a_death_that_matters(postgres: &Postgres, seen: bool) -> Result<Death> {
+    for _ in 0..TRIES {
+        let death = once(postgres, seen).await?;
+        if death.held > 0 {
+            return Ok(death);
+        }
+    }
+    bail!("none of {TRIES} workers held anything when it was killed")
+}
+
+async fn once(postgres: &Postgres, seen: bool) -> Result<Death> {
     let (redis, database) = (Redis::on_disk().await?, postgres.database().await?);
     let queue = redis.queue(PARTITIONS).await?;
     let gateway = Gateway::DISK.start(&redis.url()).await?;
@@ -48,8 +70,11 @@ async fn once(postgres: &Postgres, seen: bool) -> Result<Duration> {
     let load = tokio::spawn(async move { drive(&aim, &[]).await });
     until_both_work(&queue).await?;
     tokio::time::sleep(BEFORE).await;
+    // Both have their hands full.
+    stage::fill(&queue, BURST, |_| ()).await?;
     one.end().await;
     let killed = Instant::now();
+    let held = held(&queue, "one").await?;
     let mut third = None;
     if seen {
         for partition in 0..PARTITIONS {
@@ -65,7 +90,21 @@ async fn once(postgres: &Postgres, seen: bool) -> Result<Duration> {
     }
     gateway.child.end().await;
     postgres.drop(&database).await?;
-    took
+    Ok(Death { held, took: took? })
+}
+
+/// Entries that consumers of this name have not settled.
+async fn held(queue: &Queue, name: &str) -> Result<u64> {
+    type Summary = (u64, Option<String>, Option<String>, Option<Vec<(String, u64)>>);
+    let mut held = 0;
+    for partition in 0..queue.partitions() {
+        let mut ask = redis::cmd("XPENDING");
+        ask.arg(&queue.keys(partition).ingest).arg(GROUP);
+        let (.., consumers) = queue.command::<Summary>(&ask).await?;
+        let of_name = consumers.into_iter().flatten().filter(|(consumer, _)| consumer.split('.').next() == Some(name));
+        held += of_name.map(|(_, entries)| entries).sum::<u64>();
+    }
+    Ok(held)
 }
 
 async fn until_both_work(queue: &Queue) -> Result<()> {
