@@ -251,11 +251,24 @@ pub(crate) async fn fill(queue: &Queue, messages: usize, told: impl Fn(usize)) -
     while first < messages {
         let end = messages.min(first + FILL);
         let entries: Vec<_> = (first..end).map(|number| entry(run, number)).collect();
-        for result in enqueuer.enqueue(&entries).await {
-            result?;
-        }
+        append(&enqueuer, &entries).await?;
         first = end;
         told(end);
+    }
+    Ok(())
+}
+
+/// How often a call is repeated that a busy machine did not answer in time.
+const TRIES: usize = 5;
+
+/// A repeated call appends nothing twice: what the first one appended is known by its id.
+async fn append(enqueuer: &Enqueuer, entries: &[NewEntry]) -> Result<()> {
+    for attempt in 1..=TRIES {
+        match enqueuer.enqueue(entries).await.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(_) => break,
+            Err(error) if attempt == TRIES => return Err(error).context("a backlog could not be made"),
+            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
     }
     Ok(())
 }
