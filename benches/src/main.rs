@@ -72,6 +72,9 @@ enum Command {
     },
     /// What Weir promises under faults, in figures; takes most of an hour
     Scoreboard(scoreboard::Scoreboard),
+    /// Few senders beside the overload
+    #[command(hide = true)]
+    Probe { address: std::net::SocketAddr, seconds: f64 },
     /// A server under load: a bare hyper server
     #[command(hide = true)]
     ServeBare,
@@ -118,6 +121,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Peers { only, seconds, messages } => {
             peers::measure(&mut report, only.as_deref(), seconds, messages).await?;
         }
+        Command::Probe { address, seconds } => return overload::probe(address, seconds).await,
         Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,
         Command::ServeBare => return bare::serve().await,
         Command::ServeGateway { durability } => return stage::serve_gateway(durability).await,

@@ -1,25 +1,27 @@
 //! Twice and five times as much as can be taken: what is still accepted, how soon, and in how much memory.
 //!
-//! The load must be able to offer five times what the gateway takes. So it sends batches, which cost it little, and has
-//! one core for itself while gateway and Redis share the other.
+//! The load must be able to offer five times what is taken, so it sends batches, which cost it little. Redis has a core
+//! for itself, as it would have a machine for itself; the gateway shares the other one with the load and goes before it.
 
 use std::io;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::process::{Child as Tool, Command as Tools};
 use tokio::task::JoinSet;
 use weir_stack::testing::redis_with;
 
 use crate::child::Child;
 use crate::load;
-use crate::report::Report;
+use crate::report::{Report, say};
 use crate::stage::start;
 
 /// Messages in a batch.
@@ -33,10 +35,11 @@ const OPEN: usize = 512;
 
 pub(crate) async fn measure(report: &mut Report, seconds: u64) -> Result<()> {
     // Who is started inherits the core, and has as many threads as it sees cores.
-    pin(std::process::id(), 0)?;
+    pin(0)?;
     let redis = redis_with(&[("auto-aof-rewrite-percentage", "0")]).await;
+    pin(1)?;
     let (child, address) = start(&["serve-gateway", "--durability", "disk"], &redis.url()).await?;
-    pin(std::process::id(), 1)?;
+    after_others()?;
     let stand = Stand { address, child, length: Duration::from_secs(seconds) };
     let connections = stand.fastest().await?;
     for times in [2.0, 5.0] {
@@ -80,51 +83,111 @@ impl Stand {
         Ok(best)
     }
 
-    /// Loads the gateway: as fast as answers come, or by the clock.
+    /// Loads the gateway, as fast as answers come or with so many messages a second, and watches it.
     async fn drive(&self, connections: usize, per_second: Option<f64>) -> Result<Found> {
-        let Self { address, child, length } = self;
-        let counts = Arc::new(Counts::default());
-        let every = per_second.map(|rate| Duration::from_secs_f64(connections as f64 * BATCH as f64 / rate));
-        let mut senders = JoinSet::new();
-        for number in 0..connections {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            // Spread over the first interval, so that they do not come all at once.
-            let first = every.map(|every| Instant::now() + every.mul_f64(number as f64 / connections as f64));
-            senders.spawn(send(stream, Clock { every, next: first }, counts.clone()));
-        }
-        let mut memory = [0.0_f64; 2];
-        let started = Instant::now();
-        while started.elapsed() < *length {
+        let probe = self.probe()?;
+        let load = tokio::spawn(load(self.address, connections, per_second, self.length));
+        let (mut memory, started) = ([0.0_f64; 2], Instant::now());
+        while !load.is_finished() {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            let half = usize::from(started.elapsed() > *length / 2);
-            memory[half] = memory[half].max(child.memory()? as f64);
+            let half = usize::from(started.elapsed() > self.length / 2);
+            memory[half] = memory[half].max(self.child.memory()? as f64);
         }
-        counts.stop.store(true, Ordering::Relaxed);
-        let seconds = started.elapsed().as_secs_f64();
-        let mut latencies = Vec::new();
-        while let Some(sent) = senders.join_next().await {
-            latencies.extend(sent??);
-        }
-        latencies.sort_unstable();
-        let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default();
-        let rate = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / seconds;
+        let (load, probe) = (load.await??, probe.wait_with_output().await?);
+        ensure!(probe.status.success(), "the probe failed: {}", probe.status);
+        let probe: Tally = serde_json::from_slice(&probe.stdout).context("what the probe found")?;
         Ok(Found {
-            offered: rate(&counts.offered),
-            accepted: rate(&counts.accepted),
-            refused: rate(&counts.refused),
-            p99_ms: p99.as_secs_f64() * 1e3,
+            offered: load.offered + probe.offered,
+            accepted: load.accepted + probe.accepted,
+            refused: load.refused + probe.refused,
+            p99_ms: probe.p99_ms,
             memory,
         })
     }
+
+    /// Few senders in a process of their own, which is not behind with its clock however much the load is.
+    fn probe(&self) -> Result<Tool> {
+        let mut command = Tools::new("chrt");
+        command.args(["--other", "0"]).arg(std::env::current_exe()?).arg("probe");
+        command.arg(self.address.to_string()).arg(self.length.as_secs_f64().to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.spawn().context("chrt (util-linux) cannot be run")
+    }
 }
 
-/// All threads of a process on one core.
-fn pin(pid: u32, core: usize) -> Result<()> {
-    let (core, pid) = (core.to_string(), pid.to_string());
-    let output = Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", &core, &pid]).output();
-    let output = output.context("taskset (util-linux) cannot be run")?;
-    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+/// An overload is taken for a burst, which may wait, until it has lasted for two tenths of a second. Latencies count from
+/// here on.
+const WARM: Duration = Duration::from_secs(1);
+
+/// Connections of the probe, and messages a second over all of them.
+const PROBES: usize = 20;
+const PROBED: f64 = 10_000.0;
+
+pub(crate) async fn probe(address: SocketAddr, seconds: f64) -> Result<()> {
+    let tally = load(address, PROBES, Some(PROBED), Duration::from_secs_f64(seconds)).await?;
+    say(serde_json::to_string(&tally)?);
+    Ok(())
+}
+
+/// Sends as fast as answers come, or by the clock.
+async fn load(address: SocketAddr, connections: usize, per_second: Option<f64>, length: Duration) -> Result<Tally> {
+    let counts = Arc::new(Counts::default());
+    let every = per_second.map(|rate| Duration::from_secs_f64(connections as f64 * BATCH as f64 / rate));
+    let mut senders = JoinSet::new();
+    for number in 0..connections {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        // Spread over the first interval, so that they do not come all at once.
+        let first = every.map(|every| Instant::now() + every.mul_f64(number as f64 / connections as f64));
+        senders.spawn(send(stream, Clock { every, next: first }, counts.clone()));
+    }
+    let started = Instant::now();
+    tokio::time::sleep(length).await;
+    counts.stop.store(true, Ordering::Relaxed);
+    let seconds = started.elapsed().as_secs_f64();
+    let mut latencies = Vec::new();
+    while let Some(sent) = senders.join_next().await {
+        latencies.extend(sent??);
+    }
+    latencies.sort_unstable();
+    let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default();
+    let rate = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64 / seconds;
+    Ok(Tally {
+        offered: rate(&counts.offered),
+        accepted: rate(&counts.accepted),
+        refused: rate(&counts.refused),
+        p99_ms: p99.as_secs_f64() * 1e3,
+    })
+}
+
+/// What senders found.
+#[derive(Debug, Serialize, Deserialize)]
+struct Tally {
+    /// Messages a second.
+    offered: f64,
+    accepted: f64,
+    /// Batches a second.
+    refused: f64,
+    /// Of accepted batches, from the moment at which one was to be sent to its answer; without the first second.
+    p99_ms: f64,
+}
+
+/// Puts all threads of this process on one core.
+fn pin(core: usize) -> Result<()> {
+    let pid = std::process::id().to_string();
+    tool("taskset", &["--all-tasks", "--cpu-list", "--pid", &core.to_string(), &pid])
+}
+
+/// This process only gets the time that nobody else wants.
+fn after_others() -> Result<()> {
+    tool("chrt", &["--all-tasks", "--idle", "--pid", "0", &std::process::id().to_string()])
+}
+
+/// Runs a tool of util-linux.
+fn tool(name: &str, args: &[&str]) -> Result<()> {
+    let output =
+        Command::new(name).args(args).output().with_context(|| format!("{name} (util-linux) cannot be run"))?;
+    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
@@ -135,7 +198,7 @@ struct Found {
     accepted: f64,
     /// Batches a second.
     refused: f64,
-    /// From the moment at which a batch was to be sent to its answer.
+    /// As the probe found it.
     p99_ms: f64,
     /// Most that the gateway took in the first half of the run and in the second one, in bytes.
     memory: [f64; 2],
@@ -165,7 +228,7 @@ impl Clock {
 }
 
 async fn send(mut stream: TcpStream, mut clock: Clock, counts: Arc<Counts>) -> io::Result<Vec<Duration>> {
-    let mut latencies = Vec::new();
+    let (mut latencies, warm) = (Vec::new(), Instant::now() + WARM);
     let (mut request, mut answer) = (Request::new(), vec![0; 64 << 10]);
     while !counts.stop.load(Ordering::Relaxed) {
         let due = clock.tick().await;
@@ -175,7 +238,9 @@ async fn send(mut stream: TcpStream, mut clock: Clock, counts: Arc<Counts>) -> i
         let accepted = count(&answer[..length], b"\"accepted\"");
         if accepted > 0 {
             counts.accepted.fetch_add(accepted, Ordering::Relaxed);
-            latencies.push(due.elapsed());
+            if due >= warm {
+                latencies.push(due.elapsed());
+            }
         } else {
             counts.refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -302,9 +302,10 @@ impl Ingest {
     }
 }
 
-/// How many messages a body will turn out to hold, as far as its declared length tells: about 256 bytes each.
+/// How many messages a body will turn out to hold at most, as far as its declared length tells: the shortest have about
+/// 128 bytes.
 fn expected_messages(batch: bool, body: &Incoming) -> usize {
-    if batch { (body.size_hint().lower() / 256).clamp(1, BATCH_ITEMS as u64) as usize } else { 1 }
+    if batch { (body.size_hint().lower() / 128).clamp(1, BATCH_ITEMS as u64) as usize } else { 1 }
 }
 
 /// The answer to a batch of which nothing was accepted, or of which nobody knows: the sender's retry covers all of it.

@@ -36,9 +36,14 @@ impl Pressure {
         let room = self.room.load(Ordering::Relaxed);
         let lets = in_flight + guess.min(room / 8).max(1) <= room;
         if !lets {
-            self.turned_away.store(true, Ordering::Relaxed);
+            self.turn_away();
         }
         lets
+    }
+
+    /// Somebody is refused because there are too many.
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.store(true, Ordering::Relaxed);
     }
 }
 

@@ -109,6 +109,7 @@ impl Writer {
     fn take_budget(&self, n: usize) -> Result<(), TooMany> {
         if self.in_flight.fetch_add(n, Ordering::Relaxed) + n > self.pressure.limit() {
             self.in_flight.fetch_sub(n, Ordering::Relaxed);
+            self.pressure.turn_away();
             return Err(TooMany);
         }
         Ok(())
