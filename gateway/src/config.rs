@@ -62,8 +62,8 @@ pub struct HttpConfig {
     pub connections_per_address: usize,
     /// Messages between decode and answer at once; more get 503. Default 8,192.
     pub in_flight: usize,
-    /// While more messages come than Redis takes, only so many may be in flight as it takes in this time, and 1,024 at
-    /// least: what is accepted then does not wait in vain. Several times an fsync of Redis' disk. Default 10 ms.
+    /// While more messages come than Redis takes, only so many may be in flight as it takes in this time, and 512 at
+    /// least: what is accepted then does not wait in vain. Several times an fsync of Redis' disk. Default 7 ms.
     pub queue_delay: Duration,
     /// Largest body of one message. Default 64 KiB.
     pub body_limit: u64,
@@ -235,7 +235,7 @@ impl HttpConfig {
             connections: above_zero(reader, "http.connections", 10_000),
             connections_per_address: reader.get("http.connections_per_address", &[], 1000),
             in_flight: above_zero(reader, "limit.in_flight", 8192),
-            queue_delay: above_zero(reader, "limit.queue_delay", Duration::from_millis(10)),
+            queue_delay: above_zero(reader, "limit.queue_delay", Duration::from_millis(7)),
             body_limit: reader.get("http.body_limit", &[], ByteSize(64 << 10)).0,
             batch_body_limit: reader.get("http.batch_body_limit", &[], ByteSize(16 << 20)).0,
             header_timeout: above_zero(reader, "http.header_timeout", Duration::from_secs(10)),

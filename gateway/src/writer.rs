@@ -95,7 +95,7 @@ impl Writer {
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (jobs, queue) = mpsc::unbounded_channel();
         let pressure = Pressure::new(http.in_flight);
-        let judge = Judge::new(pressure.clone(), http.queue_delay, BATCH);
+        let judge = Judge::new(pressure.clone(), http.queue_delay, BATCH / 2);
         let work = run(Arc::new(enqueuer), queue, http.batches, judge, trouble);
         (Self { jobs, in_flight: Arc::default(), pressure }, work)
     }
