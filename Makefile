@@ -1,7 +1,7 @@
 # Weir's commands for people who have its source. Each makes sure by itself that what it needs is installed.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test drill bench check audit fuzz servers test-servers tools fuzz-tools
+.PHONY: help up build test drill bench bench-quick check audit fuzz servers test-servers bench-servers tools fuzz-tools
 
 # Queries are checked against the committed .sqlx. Without this a DATABASE_URL in the environment or in .env would make
 # the compiler talk to that database.
@@ -34,8 +34,11 @@ drill: servers ## The long drill: 300 kills under load, and the scoreboard; take
 	cargo build --release --locked --package weir
 	WEIR_COMMIT="$$(git rev-parse --short HEAD 2>/dev/null)" cargo run --release --locked --package weir-benches -- scoreboard $(ARGS)
 
-bench: servers ## Measure on this machine; takes some minutes
+bench: bench-servers ## Measure on this machine, beside other systems; takes most of an hour and writes target/bench/report.html
 	cargo run --release --locked --package weir-benches -- all $(ARGS)
+
+bench-quick: bench-servers ## The same with smaller numbers of everything, in some minutes
+	cargo run --release --locked --package weir-benches -- all --quick $(ARGS)
 
 check: servers tools ## Format, lints, documentation, dependency rules, queries against the schema
 	cargo fmt --all --check
@@ -57,6 +60,9 @@ servers: ## Install redis-server and PostgreSQL unless they are there
 
 test-servers:
 	@deploy/install-servers.sh --for-tests
+
+bench-servers:
+	@deploy/install-servers.sh --for-bench
 
 # Unoptimised: they run for seconds, and build in half the time.
 tools: ## Install what `make check` needs: rustfmt, clippy, cargo-deny, sqlx-cli

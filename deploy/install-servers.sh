@@ -2,7 +2,7 @@
 # Makes sure that the programs are there that Weir starts by itself (redis-server, PostgreSQL) or is built with; used by
 # the Makefile. Says nothing when they are. On Debian and Ubuntu it installs what is missing, elsewhere it names it.
 #
-#   deploy/install-servers.sh [--for-tests]
+#   deploy/install-servers.sh [--for-tests | --for-bench]
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -67,6 +67,10 @@ look() {
         has strace || missing+=(strace)
         # Looks at the gateway's TLS from outside.
         has sslscan || missing+=(sslscan)
+    fi
+    if [[ $for_bench == yes ]]; then
+        # Another generator of load, to check our own by. The other systems are no packages: see benches/peers.
+        has wrk || missing+=(wrk)
     fi
 }
 
@@ -133,11 +137,12 @@ give_up() {
     exit 1
 }
 
-for_tests=no
+for_tests=no for_bench=no
 case ${1-} in
 '') ;;
 --for-tests) for_tests=yes ;;
-*) say "usage: $0 [--for-tests]" && exit 2 ;;
+--for-bench) for_bench=yes ;;
+*) say "usage: $0 [--for-tests | --for-bench]" && exit 2 ;;
 esac
 
 if ! has cargo; then

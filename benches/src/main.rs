@@ -1,23 +1,28 @@
-//! Weir's measuring stand: `weir-bench all` starts private servers, measures, and prints a table.
+//! Weir's measuring stand: `weir-bench all` starts private servers, measures, and writes a report.
 //!
 //! All comparisons are ratios of one run on one machine; absolute figures say little about another. Every server under
 //! load is a process of its own, so that its processor time and memory can be told from the load's.
+//!
+//! `load` sends, `stage` has the servers, `limits` says what the parts could give alone, `peers` has other systems that do
+//! the same job, `measures` takes the turns, `goals` judges the figures, `report` writes them down.
 
-mod accept;
 mod bare;
 mod child;
-mod dedupe;
-mod drain;
+mod goals;
+mod limits;
 mod load;
+mod measures;
 mod overload;
-mod queue;
+mod peers;
 mod report;
 mod scoreboard;
 mod slow;
+mod stage;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::report::Report;
 
@@ -33,35 +38,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything; writes target/bench/report.json too
-    All {
-        /// Seconds of load for each figure
-        #[arg(long, default_value_t = 15)]
-        seconds: u64,
-        /// Messages of the backlog to drain
-        #[arg(long, default_value_t = 1_000_000)]
-        backlog: usize,
-    },
-    /// Accepted a second against a bare hyper server, processor time, memory
-    Accept {
-        /// Seconds of load for each figure
-        #[arg(long, default_value_t = 15)]
-        seconds: u64,
-    },
-    /// Stored a second from a backlog
-    Drain {
-        /// Messages of the backlog to drain
-        #[arg(long, default_value_t = 1_000_000)]
-        backlog: usize,
-    },
-    /// Bytes per remembered id
-    Dedupe,
-    /// Raw calls of the enqueue function
-    Queue {
-        /// Seconds of load for each figure
-        #[arg(long, default_value_t = 5)]
-        seconds: u64,
-    },
+    /// Everything, or the parts that are named; writes target/bench/report.html, report.md and report.json
+    All(measures::Run),
+    /// Load alone, aimed at any address that takes Weir's messages
+    Load(load::command::Load),
     /// What good clients notice of slow ones; needs slowhttptest
     Slow {
         /// Seconds of each phase
@@ -76,6 +56,19 @@ enum Command {
         /// Seconds of each phase
         #[arg(long, default_value_t = 10)]
         seconds: u64,
+    },
+    /// Other systems that do the same job; installs them with npm, pip and cargo
+    #[command(hide = true)]
+    Peers {
+        /// Only the one of this folder of benches/peers
+        #[arg(long)]
+        only: Option<String>,
+        /// Seconds of load
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Messages of the backlog to drain
+        #[arg(long, default_value_t = 20_000)]
+        messages: usize,
     },
     /// What Weir promises under faults, in figures; takes most of an hour
     Scoreboard(scoreboard::Scoreboard),
@@ -98,6 +91,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(cli.command))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,26 +102,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ten thousand connections have an end here and one in the gateway, which inherits the limit.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current < maximum {
+        // Where it may not be raised, the part that needs it fails and says why.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
 async fn run(command: Command) -> anyhow::Result<()> {
     let mut report = Report::default();
     match command {
-        Command::All { seconds, backlog } => {
-            accept::measure(&mut report, seconds).await?;
-            queue::measure(&mut report, seconds).await?;
-            dedupe::measure(&mut report).await?;
-            drain::measure(&mut report, backlog).await?;
-        }
-        Command::Accept { seconds } => accept::measure(&mut report, seconds).await?,
-        Command::Drain { backlog } => drain::measure(&mut report, backlog).await?,
-        Command::Queue { seconds } => queue::measure(&mut report, seconds).await?,
+        Command::All(parts) => return parts.run().await,
+        Command::Load(load) => return load.run().await,
         Command::Scoreboard(scoreboard) => return scoreboard.run().await,
         Command::Overload { seconds } => overload::measure(&mut report, seconds).await?,
+        Command::Peers { only, seconds, messages } => {
+            peers::measure(&mut report, only.as_deref(), seconds, messages).await?;
+        }
         Command::Probe { address, seconds } => return overload::probe(address, seconds).await,
-        Command::Dedupe => dedupe::measure(&mut report).await?,
         Command::Slow { seconds, connections } => slow::measure(&mut report, seconds, connections).await?,
         Command::ServeBare => return bare::serve().await,
-        Command::ServeGateway { durability } => return accept::serve_gateway(durability).await,
-        Command::ServeWorker => return drain::serve_worker().await,
+        Command::ServeGateway { durability } => return stage::serve_gateway(durability).await,
+        Command::ServeWorker => return stage::serve_worker().await,
     }
     report.finish()
 }

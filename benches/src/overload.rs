@@ -19,10 +19,10 @@ use tokio::process::{Child as Tool, Command as Tools};
 use tokio::task::JoinSet;
 use weir_stack::testing::redis_with;
 
-use crate::accept::start;
 use crate::child::Child;
 use crate::load;
 use crate::report::{Report, say};
+use crate::stage::start;
 
 /// Messages in a batch.
 const BATCH: u64 = 50;

@@ -17,10 +17,10 @@ use tokio::process::{Child as Tool, Command};
 use tokio::task::JoinSet;
 use weir_stack::testing::redis_with;
 
-use crate::accept::{median, start};
 use crate::child::Child;
 use crate::load::{self, Paced};
-use crate::report::Report;
+use crate::report::{Report, median};
+use crate::stage::start;
 
 /// Turns that each figure is the median of.
 const ROUNDS: usize = 3;

@@ -4,6 +4,7 @@
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::{Store, StoreError, StoreOptions};
 
@@ -107,6 +108,27 @@ impl Session {
     /// If a statement fails.
     pub async fn run(&mut self, sql: &str) -> Result<(), StoreError> {
         run(&mut self.0, sql.to_owned()).await
+    }
+
+    /// Runs `COPY … FROM STDIN` with these bytes, which are in its format.
+    ///
+    /// # Errors
+    /// If the statement or one of the rows fails.
+    pub async fn copy_in(&mut self, sql: &str, rows: &[u8]) -> Result<(), StoreError> {
+        let mut copy = self.0.copy_in_raw(sql).await?;
+        copy.send(rows).await?;
+        copy.finish().await?;
+        Ok(())
+    }
+
+    /// Whether a committed message has this key. The statement is prepared once: it may be asked again and again.
+    ///
+    /// # Errors
+    /// If the server cannot be reached.
+    pub async fn is_stored(&mut self, key: Uuid) -> Result<bool, StoreError> {
+        let stored = "SELECT EXISTS (SELECT FROM event_keys k JOIN messages m ON m.id = k.message_id \
+                      AND m.send_at = k.send_at WHERE k.id = $1)";
+        Ok(sqlx::query_scalar(stored).bind(key).fetch_one(&mut self.0).await?)
     }
 }
 
