@@ -1,5 +1,7 @@
 //! Append a batch: one round trip and one fsync for all requests that arrive together.
 
+mod spread;
+
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -80,6 +82,9 @@ impl Epochs {
     }
 }
 
+/// A partition, and which entries of a batch belong to it.
+type Group = (u16, Vec<usize>);
+
 /// How often a batch asks again after it was told of a new epoch or that the library was missing.
 const ROUNDS: usize = 4;
 
@@ -92,14 +97,18 @@ impl Enqueuer {
 
     /// Appends `entries`, which may belong to any partition, and gives a result for each, in their order.
     ///
-    /// Entries of one partition share one atomic function call; all calls share one round trip. Nothing is tried again
-    /// after bytes were sent and no answer came.
+    /// Entries of one partition share one atomic function call; all calls share one round trip, in a Redis Cluster one to
+    /// each primary. Nothing is tried again after bytes were sent and no answer came.
     pub async fn enqueue(&self, entries: &[NewEntry]) -> Vec<Result<Enqueued, EnqueueError>> {
         if planted::is(Planted::SetBeforeXadd) {
             return super::two_steps::enqueue(&self.queue, entries).await;
         }
         let mut results: Vec<_> = entries.iter().map(|_| Err(EnqueueError::Queue(never()))).collect();
         let mut groups = self.by_partition(entries);
+        if let Some(branches) = self.queue.link().branches() {
+            self.spread(branches, entries, groups, &mut results).await;
+            return results;
+        }
         for _ in 0..ROUNDS {
             match self.round(entries, &groups, &mut results).await {
                 Ok(again) if again.is_empty() => return results,
@@ -113,8 +122,8 @@ impl Enqueuer {
         results
     }
 
-    fn by_partition(&self, entries: &[NewEntry]) -> Vec<(u16, Vec<usize>)> {
-        let mut groups: Vec<(u16, Vec<usize>)> = (0..self.queue.partitions()).map(|p| (p, Vec::new())).collect();
+    fn by_partition(&self, entries: &[NewEntry]) -> Vec<Group> {
+        let mut groups: Vec<Group> = (0..self.queue.partitions()).map(|p| (p, Vec::new())).collect();
         for (index, entry) in entries.iter().enumerate() {
             groups[usize::from(entry.key.partition(self.queue.partitions()))].1.push(index);
         }
@@ -129,9 +138,9 @@ impl Enqueuer {
     async fn round(
         &self,
         entries: &[NewEntry],
-        groups: &[(u16, Vec<usize>)],
+        groups: &[Group],
         results: &mut [Result<Enqueued, EnqueueError>],
-    ) -> Result<Vec<(u16, Vec<usize>)>, QueueError> {
+    ) -> Result<Vec<Group>, QueueError> {
         let mut pipeline = Pipeline::with_capacity(groups.len() + 3);
         pipeline.cmd("MULTI");
         for (partition, indexes) in groups {
@@ -231,7 +240,7 @@ impl Enqueuer {
                 _ => QueueError::reply(&"enqueue").into(),
             },
             Ok(_) => QueueError::reply(&"enqueue").into(),
-            Err(error) => match QueueError::from_redis(&error) {
+            Err(error) => match self.queue.link().error(&error) {
                 error if error.is_missing_function() => return Reply::Load,
                 error => error.into(),
             },
@@ -297,7 +306,7 @@ fn never() -> QueueError {
 }
 
 /// Gives every entry of `groups` the same result.
-fn refuse(groups: &[(u16, Vec<usize>)], results: &mut [Result<Enqueued, EnqueueError>], error: &EnqueueError) {
+fn refuse(groups: &[Group], results: &mut [Result<Enqueued, EnqueueError>], error: &EnqueueError) {
     for index in groups.iter().flat_map(|(_, indexes)| indexes) {
         results[*index] = Err(error.clone());
     }

@@ -34,9 +34,9 @@ const CLUSTER: [&str; 5] = ["MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN", "TRYAGAI
 /// What a server says that is a replica, or has just become one.
 const DEMOTED: [&str; 3] = ["READONLY", "UNBLOCKED", "MASTERDOWN"];
 
-/// Why a node of a Redis Cluster is of no use, and the way out.
-pub(super) const NO_CLUSTER: &str = "the server is a node of a Redis Cluster, which is not supported yet; \
-                                     give a Redis with cluster-enabled no";
+/// Why a node of a Redis Cluster is of no use to who takes it for a server of its own, and the way out.
+pub(super) const NO_CLUSTER: &str = "the server is a node of a Redis Cluster, and redis.url does not say so; \
+                                     write redis-cluster://host:port,host:port/, or rediss-cluster:// for TLS";
 
 /// What ends a handshake, as rustls words it, and what to do. The first that fits counts.
 const HANDSHAKE: [(&str, &str); 4] = [
@@ -61,6 +61,19 @@ impl QueueError {
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused { code, text },
             ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => Self::Deployment(error.to_string()),
             _ => Self::Unknown(error.to_string()),
+        }
+    }
+
+    /// The same where nodes of a Redis Cluster are expected: what they say of slots is no mistake, and nothing was done.
+    pub(super) fn from_cluster(error: &RedisError) -> Self {
+        match (error.kind(), error.code()) {
+            (ErrorKind::Server(_), Some(code)) if CLUSTER.contains(&code) && code != "CROSSSLOT" => {
+                Self::Refused { code: code.to_owned(), text: error.detail().unwrap_or_default().to_owned() }
+            }
+            (ErrorKind::Server(_), Some("CROSSSLOT")) => {
+                Self::Deployment(format!("Redis refuses: {error}; a bug, please report it"))
+            }
+            _ => Self::from_redis(error),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Every Redis key of the queue, with its type, who writes it and who reads it.
 //!
-//! The hash tag `{p}` keeps the keys of one partition in one slot of a Redis Cluster.
+//! The hash tag keeps the keys of one partition in one slot of a Redis Cluster. On a server of its own it is the number of
+//! the partition.
 
 use std::fmt::Write as _;
+
+use super::slots;
 
 /// hash · written once by the first role that starts · read by every role: schema version, number of partitions.
 pub const META: &str = "weir:meta";
@@ -12,6 +15,7 @@ pub const META: &str = "weir:meta";
 pub struct Keys {
     /// Number of the partition.
     pub partition: u16,
+    tag: String,
     /// stream · `enqueue` · workers, group `workers`: accepted, not stored yet.
     pub ingest: String,
     /// stream · `due`, `leave`, `replay` · workers, same group: retries whose time has come.
@@ -38,9 +42,18 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of a partition.
+    /// The keys of a partition on a server of its own.
     pub fn new(partition: u16) -> Self {
-        let key = |name: &str| format!("weir:{{{partition}}}:{name}");
+        Self::tagged(partition, partition.to_string())
+    }
+
+    /// The keys of a partition of so many in a Redis Cluster.
+    pub fn in_cluster(partition: u16, partitions: u16) -> Self {
+        Self::tagged(partition, slots::tag(partition, partitions))
+    }
+
+    fn tagged(partition: u16, tag: String) -> Self {
+        let key = |name: &str| format!("weir:{{{tag}}}:{name}");
         Self {
             partition,
             ingest: key("ingest"),
@@ -54,6 +67,7 @@ impl Keys {
             alive: key("alive"),
             count: key("count"),
             audit: key("audit"),
+            tag,
         }
     }
 
@@ -67,7 +81,7 @@ impl Keys {
 
     /// Appends the name that [`Self::seen`] gives.
     pub(super) fn write_seen(&self, name: &mut String, epoch: u64, bucket: u32) {
-        write!(name, "weir:{{{}}}:seen:{epoch}:{bucket}", self.partition).expect("a String takes any text");
+        write!(name, "weir:{{{}}}:seen:{epoch}:{bucket}", self.tag).expect("a String takes any text");
     }
 }
 

@@ -5,20 +5,35 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::sync::Mutex;
 
+use super::branches::Branches;
 use super::primary::{Seen, Whereabouts};
+use super::slots::slot_of;
 use super::{QueueError, Roots};
 use crate::secret::SecretUrl;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One connection to one Redis primary, made when it is needed and made anew after it broke, did not answer in time, or
-/// the primary is another server now.
+/// the primary is another server now. To a Redis Cluster it is one to each primary.
 ///
 /// Nothing is sent twice: who gets [`QueueError::Unknown`] decides.
 pub struct Link {
     home: Arc<Home>,
     timeout: Duration,
     connection: Mutex<Option<(Arc<str>, MultiplexedConnection)>>,
+    /// The connections in its place, if this is a cluster.
+    branches: Option<Branches>,
+}
+
+/// A server of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node(pub(super) Option<Arc<str>>);
+
+impl Node {
+    /// Its address in the cluster; none for the only one there is.
+    pub fn address(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
 }
 
 /// What the links of one queue share.
@@ -49,6 +64,11 @@ impl Home {
     }
 }
 
+/// How connections of links behave.
+pub(super) fn config(timeout: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(timeout))
+}
+
 /// Makes a connection: the one place that does.
 pub(super) async fn open(
     info: ConnectionInfo,
@@ -70,11 +90,88 @@ impl Link {
             .map_err(|reason| QueueError::Deployment(format!("{url} is no Redis URL; {reason}")))?
             .guarded(roots)?;
         let home = Arc::new(Home { whereabouts, primary: SyncMutex::default() });
-        Ok(Self { home, timeout, connection: Mutex::new(None) })
+        Ok(Self::of(home, timeout))
+    }
+
+    fn of(home: Arc<Home>, timeout: Duration) -> Self {
+        let branches = match &home.whereabouts {
+            Whereabouts::Cluster(cluster) => Some(Branches::new(cluster.clone(), timeout)),
+            Whereabouts::Fixed(_) | Whereabouts::Sentinels(_) => None,
+        };
+        Self { home, timeout, connection: Mutex::new(None), branches }
     }
 
     pub(super) fn another(&self, timeout: Duration) -> Self {
-        Self { home: self.home.clone(), timeout, connection: Mutex::new(None) }
+        Self::of(self.home.clone(), timeout)
+    }
+
+    /// The connections to the primaries, if this is a cluster.
+    pub(super) fn branches(&self) -> Option<&Branches> {
+        self.branches.as_ref()
+    }
+
+    /// Whether this is a Redis Cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.branches.is_some()
+    }
+
+    /// Every server that holds a part of the queue, or could: the only one, or all primaries that have slots.
+    ///
+    /// # Errors
+    /// When no node of a cluster answers.
+    pub async fn nodes(&self) -> Result<Vec<Node>, QueueError> {
+        match &self.branches {
+            Some(branches) => {
+                Ok(branches.cluster().primaries().await?.into_iter().map(|node| Node(Some(node))).collect())
+            }
+            None => Ok(vec![Node(None)]),
+        }
+    }
+
+    /// The server that a key lies with.
+    ///
+    /// # Errors
+    /// When no node of a cluster answers or none has its slot.
+    pub async fn holder(&self, key: &str) -> Result<Node, QueueError> {
+        match &self.branches {
+            Some(branches) => Ok(Node(Some(branches.cluster().owner(slot_of(key.as_bytes())).await?))),
+            None => Ok(Node(None)),
+        }
+    }
+
+    /// Notes whether a primary of a cluster answers. While it does not, nothing is sent there, by any link of this
+    /// queue, but what names it.
+    pub fn note(&self, node: &Node, trouble: Option<&QueueError>) {
+        if let (Some(branches), Some(address)) = (&self.branches, &node.0) {
+            branches.cluster().note(address, trouble);
+        }
+    }
+
+    /// Runs one command at one server.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn command_at<T: FromRedisValue>(&self, node: &Node, cmd: &Cmd) -> Result<T, QueueError> {
+        match (&self.branches, &node.0) {
+            (Some(branches), Some(address)) => branches.command_at(address, cmd).await,
+            _ => self.command(cmd).await,
+        }
+    }
+
+    /// Runs one command, and says which server answered.
+    pub(super) async fn command_from<T: FromRedisValue>(&self, cmd: &Cmd) -> (Result<T, QueueError>, Node) {
+        match &self.branches {
+            Some(branches) => {
+                let (result, address) = branches.command(cmd).await;
+                (result, Node(address))
+            }
+            None => (self.command(cmd).await, Node(None)),
+        }
+    }
+
+    /// What an error of a command that may have been sent means.
+    pub(super) fn error(&self, error: &redis::RedisError) -> QueueError {
+        if self.is_cluster() { QueueError::from_cluster(error) } else { QueueError::from_redis(error) }
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, QueueError> {
@@ -92,11 +189,8 @@ impl Link {
     }
 
     async fn connect(&self, info: ConnectionInfo) -> Result<MultiplexedConnection, QueueError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.timeout));
         let address = info.addr().to_string();
-        let mut connection = open(info, &config).await?;
+        let mut connection = open(info, &config(self.timeout)).await?;
         if self.home.whereabouts.may_change() {
             check_role(&mut connection, &address).await?;
         }
@@ -105,20 +199,30 @@ impl Link {
 
     /// Gives the connection up; the next command makes a new one.
     pub async fn reset(&self) {
+        if let Some(branches) = &self.branches {
+            branches.reset();
+        }
         self.connection.lock().await.take();
     }
 
-    /// Where the primary is now, with the login for it.
+    /// Where the primary is now, with the login for it; of a cluster, the one that answers for all.
     ///
     /// # Errors
-    /// When no sentinel knows.
+    /// When no sentinel knows, or no node of a cluster.
     pub async fn primary(&self) -> Result<ConnectionInfo, QueueError> {
         self.home.find().await.map(|(_, info)| info)
     }
 
     /// Asks the sentinels where the primary is, if the URL names any. All links of this queue leave a server that is no
     /// longer the one, also while it still answers. Who keeps a connection for long calls this every few seconds.
+    /// Likewise, the nodes of a cluster are asked who has which slot.
     pub async fn follow(&self) {
+        if let Some(branches) = &self.branches {
+            if let Err(error) = branches.cluster().refresh().await {
+                tracing::debug!(%error, "no node says who the primaries are");
+            }
+            return;
+        }
         if self.home.whereabouts.may_change()
             && let Err(error) = self.home.find().await
         {
@@ -158,16 +262,23 @@ impl Link {
     /// # Errors
     /// See [`QueueError`].
     pub async fn command<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, QueueError> {
+        if let Some(branches) = &self.branches {
+            return branches.command(cmd).await.0;
+        }
         let mut connection = self.connection().await?;
         let result = cmd.query_async(&mut connection).await;
         self.done(result).await
     }
 
-    /// Runs commands in one round trip and gives every reply, errors of single commands among them.
+    /// Runs commands in one round trip and gives every reply, errors of single commands among them. All have to belong
+    /// to one partition, or to one key that belongs to none.
     ///
     /// # Errors
     /// See [`QueueError`].
     pub async fn pipeline(&self, pipeline: &mut Pipeline) -> Result<Vec<RedisResult<Value>>, QueueError> {
+        if let Some(branches) = &self.branches {
+            return branches.pipeline(pipeline).await;
+        }
         let mut connection = self.connection().await?;
         let result = pipeline.ignore_errors().query_async(&mut connection).await;
         let replies: Vec<RedisResult<Value>> = self.done(result).await?;

@@ -1,4 +1,4 @@
-//! The queue protocol: streams, dedupe memory and counters of one Redis, changed only by the functions in
+//! The queue protocol: streams, dedupe memory and counters of one Redis or one Redis Cluster, changed only by the functions in
 //! `functions/*.lua`.
 //!
 //! Writers use [`enqueue::Enqueuer`], workers [`consume`] and [`lease`], operators [`letters`], everybody [`balance`].
@@ -21,11 +21,14 @@
 
 pub mod keys;
 
+mod branches;
+mod cluster;
 mod error;
 mod functions;
 mod link;
 mod primary;
 mod roots;
+mod slots;
 mod two_steps;
 
 pub mod balance;
@@ -39,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::QueueError;
-pub use link::Link;
+pub use link::{Link, Node};
 pub use primary::Seen;
 use redis::{Cmd, Value};
 pub use roots::Roots;
@@ -54,10 +57,13 @@ pub const GROUP: &str = "workers";
 /// Version of the layout of keys; a role that expects another one refuses to start.
 const SCHEMA: &str = "1";
 
+/// The same in a Redis Cluster, where the partitions have other hash tags.
+const CLUSTER_SCHEMA: &str = "1-cluster";
+
 /// How long a command other than a batch may take before its connection is given up.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A queue on one Redis primary. Cheap to clone; clones share the connection.
+/// A queue on one Redis primary, or on those of a Redis Cluster. Cheap to clone; clones share the connection.
 #[derive(Clone)]
 pub struct Queue {
     link: Arc<Link>,
@@ -80,7 +86,9 @@ impl Queue {
     /// When the URL is none.
     pub fn with_roots(url: &SecretUrl, partitions: u16, roots: Roots) -> Result<Self, QueueError> {
         let link = Link::new(url, &roots, COMMAND_TIMEOUT)?;
-        let keys = (0..partitions).map(Keys::new).collect();
+        let in_cluster = link.is_cluster();
+        let keys = |partition| if in_cluster { Keys::in_cluster(partition, partitions) } else { Keys::new(partition) };
+        let keys = (0..partitions).map(keys).collect();
         Ok(Self { link: Arc::new(link), library: Arc::new(Library::new()), keys })
     }
 
@@ -110,13 +118,31 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Deployment`] when the data set has another layout or number of partitions.
     pub async fn prepare(&self) -> Result<u64, QueueError> {
-        self.check_meta("schema", SCHEMA).await?;
-        self.check_meta("partitions", &self.partitions().to_string()).await?;
+        self.check_layout().await?;
         let mut made = 0;
-        for keys in self.keys.iter() {
-            made += self.call::<u64>("ensure", &[&keys.count, &keys.ingest, &keys.retry, &keys.suspect], &[]).await?;
+        for partition in 0..self.partitions() {
+            made += self.ensure(partition).await?;
         }
         Ok(made)
+    }
+
+    /// Makes sure that the layout and the number of partitions are ours.
+    ///
+    /// # Errors
+    /// [`QueueError::Deployment`] when the data set has others.
+    pub async fn check_layout(&self) -> Result<(), QueueError> {
+        let schema = if self.link.is_cluster() { CLUSTER_SCHEMA } else { SCHEMA };
+        self.check_meta("schema", schema).await?;
+        self.check_meta("partitions", &self.partitions().to_string()).await
+    }
+
+    /// Makes sure that a partition has its groups. Gives how many had to be made.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn ensure(&self, partition: u16) -> Result<u64, QueueError> {
+        let keys = self.keys(partition);
+        self.call("ensure", &[&keys.count, &keys.ingest, &keys.retry, &keys.suspect], &[]).await
     }
 
     async fn check_meta(&self, field: &str, ours: &str) -> Result<(), QueueError> {
@@ -165,13 +191,13 @@ impl Queue {
         for arg in args {
             arg.push(&mut cmd);
         }
-        match self.link.command::<Value>(&cmd).await {
-            Err(error) if error.is_missing_function() => {
-                self.load().await?;
+        match self.link.command_from::<Value>(&cmd).await {
+            (Err(error), node) if error.is_missing_function() => {
+                self.load_at(&node).await?;
                 self.link.command(&cmd).await
             }
-            Err(error) => Err(error),
-            Ok(value) => T::from_redis_value(value).map_err(|error| QueueError::reply(&error)),
+            (Err(error), _) => Err(error),
+            (Ok(value), _) => T::from_redis_value(value).map_err(|error| QueueError::reply(&error)),
         }
     }
 
@@ -182,12 +208,21 @@ impl Queue {
         cmd
     }
 
-    /// Loads the function library; harmless when it is there.
+    /// Loads the function library, in a Redis Cluster at every primary that has slots; harmless when it is there.
     ///
     /// # Errors
     /// See [`QueueError`].
     pub async fn load(&self) -> Result<(), QueueError> {
-        match self.command::<Value>(redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.source)).await {
+        for node in self.link.nodes().await? {
+            self.load_at(&node).await?;
+        }
+        Ok(())
+    }
+
+    async fn load_at(&self, node: &Node) -> Result<(), QueueError> {
+        let mut load = redis::cmd("FUNCTION");
+        load.arg("LOAD").arg(&self.library.source);
+        match self.link.command_at::<Value>(node, &load).await {
             Err(QueueError::Refused { text, .. }) if text.contains("already exists") => Ok(()),
             Err(QueueError::Deployment(text)) if text.contains("NOPERM") => Err(QueueError::Deployment(format!(
                 "the functions of this version are not in Redis, and this user may not load them: run `weir migrate \
@@ -195,7 +230,7 @@ impl Queue {
             ))),
             Err(error) => Err(error),
             Ok(_) => {
-                tracing::info!(library = self.library.name, "loaded the function library");
+                tracing::info!(library = self.library.name, server = node.address(), "loaded the function library");
                 Ok(())
             }
         }

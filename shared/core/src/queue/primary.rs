@@ -1,13 +1,16 @@
-//! Where the primary is: at an address that does not change, or where the sentinels say.
+//! Where the primary is: at an address that does not change, or where the sentinels say. For the many of a Redis Cluster
+//! see `cluster.rs`.
 //!
 //! `redis+sentinel://user:password@host:26379,host:26379/mymaster/0?sentinel_user=…&sentinel_password=…` names the
 //! sentinels, what they call the primary, its database and its login; `rediss+sentinel` speaks TLS with all of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, Value};
 use tokio::task::JoinSet;
 
+use super::cluster::Cluster;
 use super::link::open;
 use super::{QueueError, Roots};
 
@@ -17,16 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const SENTINEL_PORT: &str = "26379";
 
 /// Where the primary is to be found.
-#[derive(Clone)]
 pub(super) enum Whereabouts {
     /// At the address of the URL.
     Fixed(ConnectionInfo),
     /// Where the sentinels say.
     Sentinels(Sentinels),
+    /// There are several, each with a part of the keys.
+    Cluster(Arc<Cluster>),
 }
 
 /// Servers that watch a primary and its replicas, and agree on who the primary is.
-#[derive(Clone)]
 pub(super) struct Sentinels {
     sentinels: Vec<ConnectionInfo>,
     /// What they call the primary.
@@ -57,8 +60,11 @@ impl Whereabouts {
     /// # Errors
     /// What is wrong with it, without anything secret.
     pub(super) fn of(url: &str) -> Result<Self, String> {
-        match url.split_once("+sentinel://") {
-            Some((scheme, rest)) => Sentinels::of(scheme, rest).map(Self::Sentinels),
+        if let Some((scheme, rest)) = url.split_once("+sentinel://") {
+            return Sentinels::of(scheme, rest).map(Self::Sentinels);
+        }
+        match url.split_once("-cluster://") {
+            Some((scheme, rest)) => Cluster::of(scheme, rest).map(|cluster| Self::Cluster(Arc::new(cluster))),
             None => url.into_connection_info().map(Self::Fixed).map_err(|_| "it looks like redis://host:6379/0".into()),
         }
     }
@@ -71,10 +77,11 @@ impl Whereabouts {
                 let sentinels = sentinels.into_iter().map(|info| roots.guard(info)).collect::<Result<_, _>>()?;
                 Ok(Self::Sentinels(Sentinels { sentinels, name, primary: roots.guard(primary)? }))
             }
+            Self::Cluster(cluster) => Ok(Self::Cluster(Arc::new(cluster.guarded(roots)?))),
         }
     }
 
-    /// Where the primary is now.
+    /// Where the primary is now; of a cluster, the one that answers for all.
     ///
     /// # Errors
     /// When no sentinel knows.
@@ -82,6 +89,7 @@ impl Whereabouts {
         match self {
             Self::Fixed(info) => Ok(info.clone()),
             Self::Sentinels(sentinels) => sentinels.primary().await,
+            Self::Cluster(cluster) => Ok(cluster.info(&cluster.meta().await?)),
         }
     }
 
@@ -240,7 +248,7 @@ mod tests {
     fn sentinels(url: &str) -> Sentinels {
         match Whereabouts::of(url) {
             Ok(Whereabouts::Sentinels(sentinels)) => sentinels,
-            Ok(Whereabouts::Fixed(_)) => panic!("{url} names no sentinels"),
+            Ok(Whereabouts::Fixed(_) | Whereabouts::Cluster(_)) => panic!("{url} names no sentinels"),
             Err(error) => panic!("{url}: {error}"),
         }
     }
@@ -285,6 +293,8 @@ mod tests {
             "http+sentinel://:hunter2@a/m",
             "redis+sentinel://:hunter2@a/m?password=hunter2",
             "redis://:hunter2@/x y",
+            "redis-cluster://:hunter2@a:1/1",
+            "http-cluster://:hunter2@a:1/",
         ] {
             let Err(error) = Whereabouts::of(url) else { panic!("{url} is none") };
             assert!(!error.contains("hunter2") && error.len() > 20, "{error}");

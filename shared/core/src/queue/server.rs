@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::error::NO_CLUSTER;
-use super::{Queue, QueueError};
+use super::{Node, Queue, QueueError};
 
 /// What a 2xx means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +48,42 @@ impl FromStr for Durability {
 /// Settings and state of a Redis server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerState {
+    /// Its address, if it is one of a Redis Cluster.
+    pub address: Option<String>,
     config: HashMap<String, String>,
     info: HashMap<String, String>,
     /// The [`Self::past`] in which the append-only file was seen whole.
     whole: Option<String>,
+}
+
+/// The servers that hold partitions: one, or some primaries of a Redis Cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Servers {
+    /// Those that answered.
+    pub states: Vec<ServerState>,
+    /// The others, and why.
+    pub away: Vec<(Node, QueueError)>,
+}
+
+impl Servers {
+    /// See [`ServerState::learn_from`].
+    pub fn learn_from(&mut self, earlier: &Self) {
+        let unknown = ServerState::default();
+        for state in &mut self.states {
+            let seen = earlier.states.iter().find(|seen| seen.address == state.address);
+            state.learn_from(seen.unwrap_or(&unknown));
+        }
+    }
+
+    /// See [`ServerState::weaknesses`]; of a cluster, each with the address.
+    pub fn weaknesses(&self, wanted: Durability, replicas: u32) -> Vec<String> {
+        self.states.iter().flat_map(|state| state.weaknesses(wanted, replicas)).collect()
+    }
+
+    /// The server whose memory is the fullest.
+    pub fn fullest(&self) -> Option<&ServerState> {
+        self.states.iter().max_by(|one, other| one.memory_share().total_cmp(&other.memory_share()))
+    }
 }
 
 /// Commands that can switch the append-only file on, or make us forget that they did.
@@ -70,23 +103,80 @@ const SETTINGS: [&str; 7] = [
 const MAX_LAG: u64 = 10;
 
 impl Queue {
-    /// Reads what the primary promises, after asking the sentinels, if there are any, which server that is.
+    /// Reads what the primary promises, after asking the sentinels, if there are any, which server that is; of a cluster
+    /// one of them.
     ///
     /// # Errors
     /// See [`QueueError`].
     pub async fn server_state(&self) -> Result<ServerState, QueueError> {
+        let servers = self.servers().await?;
+        servers.states.into_iter().next().ok_or_else(|| QueueError::reply(&"no server"))
+    }
+
+    /// Reads what every server that holds partitions promises, after asking who that is. Some of a cluster may be away:
+    /// nothing is sent to those until a look finds them again.
+    ///
+    /// # Errors
+    /// When none can be asked, or one will not answer however long we wait.
+    pub async fn servers(&self) -> Result<Servers, QueueError> {
         self.link.follow().await;
+        let nodes = self.holders().await?;
+        let looks = join_all(nodes.iter().map(|node| self.look_at(node))).await;
+        let mut servers = Servers::default();
+        for (node, look) in nodes.into_iter().zip(looks) {
+            self.link.note(&node, look.as_ref().err());
+            match look {
+                Ok(state) => servers.states.push(state),
+                Err(error @ QueueError::Deployment(_)) => return Err(error),
+                Err(error) => servers.away.push((node, error)),
+            }
+        }
+        match (servers.states.is_empty(), servers.away.first()) {
+            (true, Some((_, error))) => Err(error.clone()),
+            _ => Ok(servers),
+        }
+    }
+
+    async fn look_at(&self, node: &Node) -> Result<ServerState, QueueError> {
         let mut ask = redis::cmd("CONFIG");
         ask.arg("GET").arg(&SETTINGS);
-        let config = self.command(&ask).await?;
-        let text: String = self.command(redis::cmd("INFO").arg("everything")).await?;
-        let pairs = text.lines().filter_map(|line| line.split_once(':'));
-        let info = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-        let state = ServerState { config, info, whole: None };
+        let config = self.link.command_at(node, &ask).await?;
+        let state = self.read_info(node, config).await?;
         if !state.is_primary() {
             self.link.look_elsewhere();
         }
+        // What it holds is not to be asked for yet.
+        if node.address().is_some() && state.info("loading") == "1" {
+            return Err(QueueError::Refused { code: "LOADING".into(), text: "it is reading its log".into() });
+        }
         Ok(state)
+    }
+
+    async fn read_info(&self, node: &Node, config: HashMap<String, String>) -> Result<ServerState, QueueError> {
+        let text: String = self.link.command_at(node, redis::cmd("INFO").arg("everything")).await?;
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        let info = pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+        Ok(ServerState { address: node.address().map(str::to_owned), config, info, whole: None })
+    }
+
+    /// The servers that hold partitions, each once: the only one, or some primaries of a Redis Cluster.
+    async fn holders(&self) -> Result<Vec<Node>, QueueError> {
+        let mut holders = Vec::new();
+        for partition in 0..self.partitions() {
+            let holder = self.holder(partition).await?;
+            if !holders.contains(&holder) {
+                holders.push(holder);
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The server that holds a partition, as far as we know.
+    ///
+    /// # Errors
+    /// When no node of a cluster answers or none has its slot.
+    pub async fn holder(&self, partition: u16) -> Result<Node, QueueError> {
+        self.link.holder(&self.keys(partition).ingest).await
     }
 }
 
@@ -115,6 +205,16 @@ impl ServerState {
             Ok(limit) if limit > 0 => limit,
             _ => self.info_number("total_system_memory"),
         }
+    }
+
+    /// The share of the memory that is in use, 0 to 1 and a little more.
+    pub fn memory_share(&self) -> f64 {
+        self.used_memory() as f64 / self.memory_limit().max(1) as f64
+    }
+
+    /// A text about this server that names it where there are several.
+    pub fn named(&self, text: impl fmt::Display) -> String {
+        self.address.as_ref().map_or_else(|| text.to_string(), |address| format!("{address}: {text}"))
     }
 
     fn is_primary(&self) -> bool {
@@ -173,7 +273,7 @@ impl ServerState {
         let mut reasons = Vec::new();
         let mut need = |holds: bool, reason: String| {
             if !holds {
-                reasons.push(reason);
+                reasons.push(self.named(reason));
             }
         };
         let policy = self.setting("maxmemory-policy");
@@ -182,7 +282,8 @@ impl ServerState {
             format!("maxmemory-policy is {policy}: a queue must not be evicted; set noeviction"),
         );
         need(self.is_primary(), format!("the server is a {}: give the address of the primary", self.info("role")));
-        need(self.info("redis_mode") != "cluster", NO_CLUSTER.into());
+        let in_cluster = self.info("redis_mode") == "cluster";
+        need(!in_cluster || self.address.is_some(), NO_CLUSTER.into());
         if wanted != Durability::Memory {
             need(self.setting("appendonly") == "yes", "appendonly is no: nothing would be on disk; set yes".into());
             let fsync = self.setting("appendfsync");
