@@ -10,14 +10,14 @@ use tokio::sync::{Notify, watch};
 use weir_core::ops::Health;
 use weir_core::queue::balance::{Balance, Sweep};
 use weir_core::queue::enqueue::Enqueuer;
-use weir_core::queue::server::ServerState;
-use weir_core::queue::{Queue, QueueError};
+use weir_core::queue::server::Servers;
+use weir_core::queue::{Node, Queue, QueueError};
 use weir_core::shutdown::Shutdown;
 
 use crate::config::GatewayConfig;
 use crate::rejection::Unavailable;
 
-/// Pause between checks while nothing can be accepted.
+/// Pause between checks while nothing can be accepted, or not everything.
 const IMPATIENT: Duration = Duration::from_millis(200);
 
 /// What the guard found last.
@@ -36,7 +36,9 @@ pub(crate) struct Guard {
     batches: Queue,
     sweeper: Enqueuer,
     config: GatewayConfig,
-    seen: ServerState,
+    seen: Servers,
+    /// The layout was ours at some look.
+    known: bool,
     clocks_apart: bool,
     backlog: DrainRate,
     verdict: watch::Sender<Verdict>,
@@ -63,20 +65,34 @@ impl Guard {
         let (verdict, verdicts) = watch::channel(first);
         let (health, healths) = watch::channel(Health::waiting("Redis was not looked at yet"));
         let sweeper = Enqueuer::new(queue.clone(), config.bounds);
-        let (seen, backlog) = (ServerState::default(), DrainRate::default());
+        let (seen, backlog) = (Servers::default(), DrainRate::default());
         let open = Arc::new(AtomicBool::new(false));
         let watch = Watch { verdict: verdicts, open: open.clone(), health: healths, trouble: Arc::default() };
-        let (clocks_apart, stopping) = (false, false);
-        (Self { queue, batches, sweeper, config, seen, clocks_apart, backlog, verdict, open, health, stopping }, watch)
+        let (known, clocks_apart, stopping) = (false, false, false);
+        let guard = Self {
+            queue,
+            batches,
+            sweeper,
+            config,
+            seen,
+            known,
+            clocks_apart,
+            backlog,
+            verdict,
+            open,
+            health,
+            stopping,
+        };
+        (guard, watch)
     }
 
-    /// Checks until `ended`: at the configured interval, more often while nothing can be accepted, and at once when a
+    /// Checks until `ended`: at the configured interval, more often while something cannot be accepted, and at once when a
     /// batch failed. From `shutdown` on it only says to others that nothing new should come here.
     pub(crate) async fn run(mut self, trouble: Arc<Notify>, shutdown: Shutdown, ended: Shutdown) {
         // Always there, even before Redis was reached.
         gauge!("weir_backlog").set(0.0);
         while ended.run_until_cancelled(self.check()).await.is_some() {
-            let healthy = self.verdict.borrow().refuse.is_none();
+            let healthy = self.verdict.borrow().refuse.is_none() && self.seen.away.is_empty();
             let pause = if healthy { self.config.check_every } else { IMPATIENT };
             tokio::select! {
                 () = tokio::time::sleep(pause) => (),
@@ -118,34 +134,24 @@ impl Guard {
     }
 
     async fn look(&mut self) -> Result<(Verdict, Health), QueueError> {
-        let mut state = self.queue.server_state().await?;
-        state.learn_from(&self.seen);
-        self.seen = state.clone();
-        if state.info("loading") == "1" {
+        let mut servers = self.queue.servers().await?;
+        servers.learn_from(&self.seen);
+        self.seen.states.clone_from(&servers.states);
+        if servers.states.iter().any(|state| state.info("loading") == "1") {
             return Err(QueueError::Refused { code: "LOADING".into(), text: "Redis is reading its log".into() });
         }
-        let mut reasons = state.weaknesses(self.config.durability, self.config.replicas);
-        if reasons.is_empty() {
-            // Each time: the data set can be wiped or replaced under a connection that stays up.
-            self.queue.prepare().await?;
-        }
-        let mut balance = Balance::default();
-        for partition in 0..self.queue.partitions() {
-            let (one, sweep) = self.queue.partition_balance(partition).await?;
-            balance += one;
-            if let Some(Sweep { partition, epoch, buckets }) = sweep {
-                self.sweeper.sweep(partition, epoch, buckets).await?;
-            }
-        }
+        let mut reasons = servers.weaknesses(self.config.durability, self.config.replicas);
+        let balance = self.look_at_partitions(&mut servers, reasons.is_empty()).await?;
         export(&balance);
-        let memory = state.used_memory() as f64 / state.memory_limit().max(1) as f64;
+        let fullest = servers.fullest();
+        let memory = fullest.map(|state| state.memory_share()).unwrap_or_default();
         gauge!("weir_redis_memory_share").set(memory);
         gauge!("weir_queue_up").set(1.0);
-        self.compare_clocks(&state);
+        self.compare_clocks(&servers);
         let refuse = if !reasons.is_empty() {
             Some(Unavailable::NotReady)
-        } else if memory > self.config.memory_share {
-            reasons.push(format!("Redis uses {:.0} % of its memory", memory * 100.0));
+        } else if let Some(fullest) = fullest.filter(|_| memory > self.config.memory_share) {
+            reasons.push(fullest.named(format!("Redis uses {:.0} % of its memory", memory * 100.0)));
             Some(Unavailable::Memory)
         } else if balance.backlog() >= self.config.bounds.backlog {
             reasons.push(format!("the backlog holds {} entries", balance.backlog()));
@@ -158,16 +164,89 @@ impl Guard {
         details.insert("durability".into(), json!(self.config.durability));
         details.insert("backlog".into(), json!(balance.backlog()));
         details.insert("redis_memory_share".into(), json!(memory));
+        if !servers.away.is_empty() {
+            let away = servers.away.iter().map(|(_, error)| error.to_string());
+            details.insert("away".into(), away.collect());
+        }
+        self.note_away(&servers);
+        self.seen.away = servers.away;
         let health = Health { ready: refuse.is_none(), reasons, details };
         Ok((Verdict { refuse, retry_after }, health))
     }
 
+    /// Prepares the partitions, if it is wished, forgets what nobody looks up any more and sums up what they hold. The
+    /// primary of a Redis Cluster that does not answer costs its own partitions: the others go on.
+    async fn look_at_partitions(&mut self, servers: &mut Servers, prepare: bool) -> Result<Balance, QueueError> {
+        if prepare {
+            // Each time: the data set can be wiped or replaced under a connection that stays up.
+            match self.queue.check_layout().await {
+                Ok(()) => self.known = true,
+                Err(error) if self.can_be_missed(servers, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut balance = Balance::default();
+        for partition in 0..self.queue.partitions() {
+            let holder = self.queue.holder(partition).await?;
+            if servers.away.iter().any(|(node, _)| *node == holder) {
+                continue;
+            }
+            match self.look_at_partition(partition, prepare).await {
+                Ok(one) => balance += one,
+                Err(error) if holder.address().is_some() && !matches!(error, QueueError::Deployment(_)) => {
+                    self.lose(servers, holder, error)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(balance)
+    }
+
+    /// The layout may be with a primary that is away. It cannot have changed meanwhile: what is known counts.
+    fn can_be_missed(&self, servers: &Servers, error: &QueueError) -> bool {
+        self.known && !servers.away.is_empty() && !matches!(error, QueueError::Deployment(_))
+    }
+
+    async fn look_at_partition(&self, partition: u16, prepare: bool) -> Result<Balance, QueueError> {
+        if prepare {
+            self.queue.ensure(partition).await?;
+        }
+        let (balance, sweep) = self.queue.partition_balance(partition).await?;
+        if let Some(Sweep { partition, epoch, buckets }) = sweep {
+            self.sweeper.sweep(partition, epoch, buckets).await?;
+        }
+        Ok(balance)
+    }
+
+    /// A primary that answered a moment ago does not any more.
+    fn lose(&self, servers: &mut Servers, node: Node, error: QueueError) -> Result<(), QueueError> {
+        self.queue.link().note(&node, Some(&error));
+        servers.states.retain(|state| state.address.as_deref() != node.address());
+        if servers.states.is_empty() {
+            return Err(error);
+        }
+        servers.away.push((node, error));
+        Ok(())
+    }
+
+    fn note_away(&self, servers: &Servers) {
+        gauge!("weir_queue_primaries_away").set(servers.away.len() as f64);
+        let before = |node| self.seen.away.iter().any(|(known, _)| known == node);
+        for (node, error) in servers.away.iter().filter(|(node, _)| !before(node)) {
+            tracing::warn!(primary = node.address(), %error, "a primary is away: its partitions accept nothing");
+        }
+        for (node, _) in self.seen.away.iter().filter(|(node, _)| !servers.away.iter().any(|(now, _)| now == node)) {
+            tracing::info!(primary = node.address(), "a primary is back, or has been replaced");
+        }
+    }
+
     /// Entry ids and leases go by the clock of Redis, what senders may claim goes by ours. Nothing breaks when they differ,
     /// but times in rows and reports do not fit together.
-    fn compare_clocks(&mut self, state: &ServerState) {
-        let Some(theirs) = state.clock_ms() else { return };
+    fn compare_clocks(&mut self, servers: &Servers) {
         let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let ahead = (theirs as f64 - ours as f64) / 1000.0;
+        let clocks = servers.states.iter().filter_map(|state| state.clock_ms());
+        let ahead = clocks.map(|theirs| (theirs as f64 - ours as f64) / 1000.0);
+        let Some(ahead) = ahead.max_by(|one, other| one.abs().total_cmp(&other.abs())) else { return };
         gauge!("weir_redis_clock_ahead_seconds").set(ahead);
         let apart = ahead.abs() > CLOCKS;
         if apart && !self.clocks_apart {

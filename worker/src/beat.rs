@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use redis::Pipeline;
 use weir_core::queue::consume::Lane;
 use weir_core::queue::{QueueError, keys};
@@ -61,11 +62,19 @@ impl Beat {
         }
     }
 
+    /// In all partitions at once: one that cannot be reached must not cost the leases of the others.
     async fn renew(&self) -> Result<(), QueueError> {
-        for partition in 0..self.state.queue.partitions() {
-            self.state.queue.renew(partition, self.state.config.lease, &self.consumers).await?;
+        let (queue, lease) = (&self.state.queue, self.state.config.lease);
+        let renewals = (0..queue.partitions()).map(|partition| queue.renew(partition, lease, &self.consumers));
+        let mut trouble = Ok(());
+        for renewed in join_all(renewals).await {
+            match renewed {
+                Ok(()) => {}
+                Err(QueueError::Fenced) => return Err(QueueError::Fenced),
+                Err(error) => trouble = Err(error),
+            }
         }
-        Ok(())
+        trouble
     }
 
     /// Writes the worker's hash; gives whether somebody asks it to drain.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use weir_core::queue::QueueError;
 use weir_core::shutdown::Shutdown;
 
@@ -24,10 +25,13 @@ pub(crate) async fn run(state: Arc<State>, stop: Shutdown) {
     }
 }
 
-/// Brings back everything that is due now.
+/// Brings back everything that is due now, also while a part of the partitions cannot be reached.
 async fn step(state: &State) -> Result<(), QueueError> {
-    for partition in 0..state.queue.partitions() {
-        while state.queue.bring_back_due(partition, STEP).await? == STEP {}
-    }
+    let partitions = 0..state.queue.partitions();
+    join_all(partitions.map(|partition| step_in(state, partition))).await.into_iter().collect()
+}
+
+async fn step_in(state: &State, partition: u16) -> Result<(), QueueError> {
+    while state.queue.bring_back_due(partition, STEP).await? == STEP {}
     Ok(())
 }

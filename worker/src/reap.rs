@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use weir_core::planted::{self, Planted};
 use weir_core::queue::QueueError;
 use weir_core::shutdown::Shutdown;
@@ -36,17 +37,21 @@ impl Reaper {
         }
     }
 
-    /// Takes over everything of whoever is dead now.
+    /// Takes over everything of whoever is dead now, also while a part of the partitions cannot be reached.
     async fn step(&self, all_late: bool) -> Result<(), QueueError> {
-        for partition in 0..self.state.queue.partitions() {
-            while let Some(reaped) = self.state.queue.reap(partition, &self.consumer, all_late).await? {
-                metrics::counter!("weir_reaped_entries_total").increment(reaped.moved);
-                if reaped.finished {
-                    tracing::warn!(consumer = reaped.consumer, partition, "took over from a dead worker");
-                }
-                if self.stop.is_cancelled() {
-                    return Ok(());
-                }
+        let partitions = 0..self.state.queue.partitions();
+        let steps = join_all(partitions.map(|partition| self.step_in(partition, all_late)));
+        steps.await.into_iter().collect()
+    }
+
+    async fn step_in(&self, partition: u16, all_late: bool) -> Result<(), QueueError> {
+        while let Some(reaped) = self.state.queue.reap(partition, &self.consumer, all_late).await? {
+            metrics::counter!("weir_reaped_entries_total").increment(reaped.moved);
+            if reaped.finished {
+                tracing::warn!(consumer = reaped.consumer, partition, "took over from a dead worker");
+            }
+            if self.stop.is_cancelled() {
+                break;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use weir_core::alarm::guarded;
@@ -176,14 +177,19 @@ async fn run_term(
 /// by one, and what makes a worker panic again and again becomes a dead letter.
 async fn die(state: &State, names: &[String]) {
     tracing::error!(worker = names[0], "starting over under another name after a panic");
-    for partition in 0..state.queue.partitions() {
-        for name in names {
-            if let Err(error) = state.queue.declare_dead(partition, name).await {
-                tracing::warn!(%error, "the lease of a part that panicked runs out by itself");
-                return;
-            }
+    in_all(state, names, async |partition, name| {
+        if let Err(error) = state.queue.declare_dead(partition, name).await {
+            tracing::warn!(%error, partition, "the lease of a part that panicked runs out by itself");
         }
-    }
+    })
+    .await;
+}
+
+/// Does something for each consumer in all partitions at once: one that cannot be reached must not cost the others.
+async fn in_all(state: &State, names: &[String], act: impl AsyncFn(u16, &str)) {
+    let partitions = 0..state.queue.partitions();
+    let pairs = partitions.flat_map(|partition| names.iter().map(move |name| (partition, name)));
+    join_all(pairs.map(|(partition, name)| act(partition, name))).await;
 }
 
 fn start_lanes(
@@ -241,18 +247,12 @@ fn start_helpers(
 
 /// Hands back what is left and gives the leases up. Redis may be gone: then the leases run out by themselves.
 async fn leave(state: &State, names: &[String]) {
-    for partition in 0..state.queue.partitions() {
-        for name in names {
-            match state.queue.leave(partition, name).await {
-                Ok(0) => {}
-                Ok(entries) => tracing::info!(partition, entries, "handed back"),
-                Err(error) => {
-                    tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
-                    return;
-                }
-            }
-        }
-    }
+    in_all(state, names, async |partition, name| match state.queue.leave(partition, name).await {
+        Ok(0) => {}
+        Ok(entries) => tracing::info!(partition, entries, "handed back"),
+        Err(error) => tracing::warn!(%error, partition, "the lease could not be given up; it runs out by itself"),
+    })
+    .await;
     let forget = state.queue.command::<i64>(redis::cmd("DEL").arg(weir_core::queue::keys::worker(&state.name))).await;
     if let Err(error) = forget {
         tracing::debug!(%error, "heartbeat for people");

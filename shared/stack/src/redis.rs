@@ -119,6 +119,11 @@ impl RedisServer {
         self.folder.path()
     }
 
+    /// Whether the process of the last start is there, frozen or not.
+    pub fn runs(&self) -> bool {
+        self.process.exited().is_none()
+    }
+
     /// The process of the last start, to be waited for or signalled.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

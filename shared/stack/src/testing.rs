@@ -7,6 +7,7 @@
 mod certificates;
 mod cleaner;
 mod clock;
+mod clustered;
 mod disk;
 mod replicated;
 mod scratch;
@@ -17,6 +18,7 @@ mod wait;
 #[cfg(feature = "certificates")]
 pub use certificates::{Authority, Issued};
 pub use clock::Clock;
+pub use clustered::{Clustered, ClusteredRedis};
 pub use disk::{TestDisk, small_disk};
 pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};

@@ -161,7 +161,7 @@ async fn level_replica_asks_for_settings_that_stop_an_old_primary() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_only_a_cluster_says_is_a_mistake_of_the_deployment() {
+async fn what_only_a_cluster_says_to_a_url_of_one_server_is_a_mistake_of_the_deployment() {
     let bus = || free_port().unwrap().to_string();
     let (ours, theirs) = (bus(), bus());
     let one = redis_with(&[("cluster-enabled", "yes"), ("cluster-port", &ours)]).await;
@@ -171,9 +171,7 @@ async fn what_only_a_cluster_says_is_a_mistake_of_the_deployment() {
         queue.command::<redis::Value>(redis::cmd("CLUSTER").arg(words)).await.unwrap();
     };
     let says = async |queue: &Queue, code: &str| match queue.prepare().await.unwrap_err() {
-        QueueError::Deployment(text) => {
-            text.contains(code) && text.contains("Redis Cluster, which is not supported yet")
-        }
+        QueueError::Deployment(text) => text.contains(code) && text.contains("write redis-cluster://"),
         error => panic!("{code}: {error:?}"),
     };
     assert!(says(&ours, "CLUSTERDOWN").await);

@@ -2,6 +2,7 @@
 
 mod balance;
 mod clocks;
+mod cluster;
 mod consume;
 mod enqueue;
 mod epochs;
