@@ -190,13 +190,17 @@ async fn a_slot_that_has_moved_is_found_by_whoever_needs_it() {
     let results = enqueuer.enqueue(&all).await;
     assert!(results.iter().all(|result| matches!(result, Ok(Enqueued::Duplicate(_)))), "{results:?}");
     assert_eq!(holder(&set, &queue, 0).await, to);
-    // A reader that waits is told, too.
     queue.join(0, LEASE, &["w".into()]).await.unwrap();
     let reads = queue.on_own_link(Duration::from_secs(60));
     let read = async || reads.read_new(0, Lane::Ingest, "w", 1000, Duration::from_secs(30)).await;
     let first = read().await.unwrap();
     queue.settle(0, Lane::Ingest, "w", &ids(&first), &[]).await.unwrap();
-    let (waiting, moving) = tokio::join!(read(), async {
+    // It is told that the stream has gone, and reads on where it is.
+    let read_on = async || match read().await {
+        Err(QueueError::Refused { code, .. }) if code == "UNBLOCKED" => read().await,
+        read => read,
+    };
+    let (waiting, moving) = tokio::join!(read_on(), async {
         eventually("it waits", LATER, async || set.ask(to, &["INFO", "clients"]).await.contains("blocked_clients:1"))
             .await;
         set.move_slot(slot, to, from).await;
@@ -383,8 +387,8 @@ async fn at_level_replica_each_primary_answers_for_its_own_replica_and_its_loss(
     set.nodes[3].resume();
     eventually("it answers", LATER, async || safe.enqueue(&all).await.iter().all(Result::is_ok)).await;
 
-    set.nodes[0].kill().await;
     let slot = slot(&set, &queue, 0).await;
+    set.nodes[0].kill().await;
     assert_eq!(set.promoted(slot, 0).await, 3);
     set.ask(3, &["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
     // Nobody has asked who the primaries are: who cannot reach the old one finds out.
