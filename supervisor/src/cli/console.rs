@@ -47,8 +47,11 @@ impl Psql {
 
 impl RedisCli {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
-        let primary = context.queue()?.link().primary().await.context("the primary cannot be found")?;
+        let queue = context.queue()?;
+        let primary = queue.link().primary().await.context("the primary cannot be found")?;
         let mut command = redis_command(&primary)?;
+        // Goes where the keys are.
+        command.args(queue.link().is_cluster().then_some("-c"));
         command.args(authority(context.settings.redis.ca.as_deref()));
         command.args(self.args);
         become_program(command, "apt-get install redis-tools")

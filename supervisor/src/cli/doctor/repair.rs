@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
+use weir_core::queue::QueueError;
 
 use crate::cli::status::probe;
 use crate::context::Context;
@@ -32,7 +33,14 @@ impl Repair {
             Self::DropLibrary(name) => {
                 let mut delete = redis::cmd("FUNCTION");
                 delete.arg("DELETE").arg(name);
-                context.queue()?.command::<redis::Value>(&delete).await?;
+                let queue = context.queue()?;
+                for node in queue.link().nodes().await? {
+                    match queue.link().command_at::<redis::Value>(&node, &delete).await {
+                        // Not every primary of a cluster has it.
+                        Err(QueueError::Refused { text, .. }) if text.contains("Library not found") => {}
+                        done => drop(done?),
+                    }
+                }
                 Ok(format!("dropped the function library {name}"))
             }
             Self::MakeMonths => {

@@ -77,17 +77,21 @@ impl Names {
 }
 
 async fn find(queue: &Queue, pattern: &str, prefix: &str) -> Result<Vec<String>, QueueError> {
-    let (mut names, mut cursor) = (BTreeSet::new(), 0_u64);
-    loop {
-        let mut cmd = redis::cmd("SCAN");
-        cmd.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(10_000).arg("TYPE").arg("hash");
-        let (next, found): (u64, Vec<String>) = queue.command(&cmd).await?;
-        names.extend(found.iter().filter_map(|key| key.strip_prefix(prefix)).map(str::to_owned));
-        cursor = next;
-        if cursor == 0 {
-            return Ok(names.into_iter().collect());
+    let mut names = BTreeSet::new();
+    for node in queue.link().nodes().await? {
+        let mut cursor = 0_u64;
+        loop {
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(10_000).arg("TYPE").arg("hash");
+            let (next, found): (u64, Vec<String>) = queue.link().command_at(&node, &cmd).await?;
+            names.extend(found.iter().filter_map(|key| key.strip_prefix(prefix)).map(str::to_owned));
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
         }
     }
+    Ok(names.into_iter().collect())
 }
 
 impl Roster {

@@ -121,13 +121,18 @@ async fn ask(
     redis: &mut Redis,
 ) -> Result<(Vec<Balance>, Roster), QueueError> {
     let gateway = &context.settings.gateway;
-    let state = queue.server_state().await?;
-    redis.reachable = true;
-    redis.version = state.info("redis_version").to_owned();
+    let servers = queue.servers().await?;
+    redis.reachable = servers.away.is_empty();
     redis.durability = Some(gateway.durability);
-    redis.weaknesses = state.weaknesses(gateway.durability, gateway.replicas);
-    redis.used_memory = state.used_memory();
-    redis.memory_limit = state.memory_limit();
+    redis.weaknesses = servers.weaknesses(gateway.durability, gateway.replicas);
+    if let Some(fullest) = servers.fullest() {
+        redis.version = fullest.info("redis_version").to_owned();
+        redis.used_memory = fullest.used_memory();
+        redis.memory_limit = fullest.memory_limit();
+    }
+    if let Some((_, error)) = servers.away.into_iter().next() {
+        return Err(error);
+    }
     let known = match names.take().filter(|(found, _)| found.elapsed() < NAMES_AGE) {
         Some(known) => known,
         None => (Instant::now(), Names::find(queue).await?),

@@ -41,6 +41,7 @@ pub(crate) struct Redis {
     pub(crate) durability: Option<Durability>,
     /// Why the server does not keep that promise.
     pub(crate) weaknesses: Vec<String>,
+    /// Of a cluster, that of the primary whose memory is the fullest.
     pub(crate) used_memory: u64,
     pub(crate) memory_limit: u64,
 }
