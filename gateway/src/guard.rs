@@ -230,6 +230,8 @@ impl Guard {
     }
 
     fn note_away(&self, servers: &Servers) {
+        // As above: the batches' connections to them have most likely ended.
+        servers.away.iter().for_each(|(node, _)| self.batches.link().reset_at(node));
         gauge!("weir_queue_primaries_away").set(servers.away.len() as f64);
         let before = |node| self.seen.away.iter().any(|(known, _)| known == node);
         for (node, error) in servers.away.iter().filter(|(node, _)| !before(node)) {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod batches;
+mod cluster;
 mod commit;
 mod connections;
 mod disconnects;

@@ -93,15 +93,15 @@ async fn a_batch_that_meets_a_busy_redis_is_not_called_accepted() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_redis_cluster_is_a_mistake_that_is_named() {
+async fn a_node_of_a_redis_cluster_behind_the_url_of_one_server_is_a_mistake_that_is_named() {
     let port = free_port().unwrap().to_string();
     let node = redis_with(&[("cluster-enabled", "yes"), ("cluster-port", &port)]).await;
     let gateway = Gateway::start(&node.url(), 2, UNLIMITED, &[]);
     // Without slots, with all of them, and once some are elsewhere.
-    gateway.waits_for("Redis Cluster, which is not supported yet").await;
+    gateway.waits_for("write redis-cluster://").await;
     gateway.post(&message("a")).await.is_unavailable("not-ready");
     let queue = Queue::new(&SecretUrl::new(node.url()), 2).unwrap();
     let () = queue.command(redis::cmd("CLUSTER").arg(&["ADDSLOTSRANGE", "0", "16383"])).await.unwrap();
-    gateway.waits_for("Redis Cluster, which is not supported yet").await;
+    gateway.waits_for("write redis-cluster://").await;
     gateway.post(&message("a")).await.is_unavailable("not-ready");
 }

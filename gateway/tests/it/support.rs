@@ -76,7 +76,7 @@ impl Gateway {
         self.until(reason, |health| !health.ready && health.reasons.iter().any(|found| found.contains(reason))).await;
     }
 
-    async fn until(&self, what: &str, holds: impl FnMut(&Health) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl FnMut(&Health) -> bool) {
         let mut health = self.health.clone();
         let found = tokio::time::timeout(SOON, health.wait_for(holds)).await;
         assert!(found.is_ok_and(|found| found.is_ok()), "{what}: {:?}", *self.health.borrow());

@@ -4,6 +4,7 @@ mod accepted;
 mod backlog;
 mod canaries;
 mod clocks;
+mod cluster;
 mod console;
 mod crashes;
 mod deploy;

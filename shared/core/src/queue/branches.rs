@@ -75,7 +75,8 @@ impl Branches {
         branches.entry(address.clone()).or_default().clone()
     }
 
-    fn drop_branch(&self, address: &Arc<str>) {
+    /// Gives one connection up.
+    pub(super) fn reset_at(&self, address: &Arc<str>) {
         self.branches.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
     }
 
@@ -212,7 +213,7 @@ impl Branches {
     async fn failed(&self, address: &Arc<str>, error: &RedisError) -> QueueError {
         let error = QueueError::from_cluster(error);
         if matches!(error, QueueError::Unknown(_)) {
-            self.drop_branch(address);
+            self.reset_at(address);
         }
         if error.is_demotion()
             && let Err(error) = self.cluster.refresh_now_and_then().await

@@ -139,6 +139,13 @@ impl Link {
         }
     }
 
+    /// Gives the connection to one primary of a cluster up; the next command makes a new one.
+    pub fn reset_at(&self, node: &Node) {
+        if let (Some(branches), Some(address)) = (&self.branches, &node.0) {
+            branches.reset_at(address);
+        }
+    }
+
     /// Notes whether a primary of a cluster answers. While it does not, nothing is sent there, by any link of this
     /// queue, but what names it.
     pub fn note(&self, node: &Node, trouble: Option<&QueueError>) {

@@ -25,6 +25,8 @@ pub struct Clustered {
     pub node_timeout: Duration,
     /// Whether nobody serves anything while a slot has no primary, as is the default of Redis. Default no.
     pub full_coverage: bool,
+    /// The password of all; by default a random one.
+    pub password: Option<String>,
     /// More lines of configuration of every server, as (name, arguments).
     pub settings: Vec<(&'static str, String)>,
 }
@@ -36,6 +38,7 @@ impl Default for Clustered {
             replicas: 0,
             node_timeout: Duration::from_secs(5),
             full_coverage: false,
+            password: None,
             settings: Vec::new(),
         }
     }
@@ -48,8 +51,10 @@ pub struct ClusteredRedis {
     pub nodes: Vec<RedisServer>,
     bus_ports: Vec<u16>,
     primaries: usize,
-    scratch: Scratch,
+    password: String,
     settings: Vec<(String, String)>,
+    // Goes after the servers.
+    scratch: Scratch,
 }
 
 impl Clustered {
@@ -58,13 +63,13 @@ impl Clustered {
     /// # Panics
     /// If one does not start.
     pub async fn start(self) -> ClusteredRedis {
-        let mut set = ClusteredRedis {
-            nodes: Vec::new(),
-            bus_ports: Vec::new(),
-            primaries: self.primaries,
-            scratch: scratch(),
-            settings: self.settings(),
+        let (settings, scratch) = (self.settings(), scratch());
+        let password = match self.password {
+            Some(password) => password,
+            None => started(private::password(&scratch.path().join("password"))),
         };
+        let (nodes, bus_ports) = (Vec::new(), Vec::new());
+        let mut set = ClusteredRedis { nodes, bus_ports, primaries: self.primaries, password, settings, scratch };
         for _ in 0..self.primaries * (1 + self.replicas) {
             set.add_node().await;
         }
@@ -105,7 +110,7 @@ impl ClusteredRedis {
     /// The URL that names all nodes. It holds the password: do not log it.
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis-cluster://:{}@{}/", self.nodes[0].password(), hosts.join(","))
+        format!("redis-cluster://:{}@{}/", self.password, hosts.join(","))
     }
 
     /// Where a node is reached, as the others say it.
@@ -120,17 +125,13 @@ impl ClusteredRedis {
 
     /// Starts one more server, which knows nobody.
     async fn add_node(&mut self) {
-        let password = match self.nodes.first() {
-            Some(first) => first.password().to_owned(),
-            None => started(private::password(&self.scratch.path().join("password"))),
-        };
         for _ in 1..PORT_TRIES {
             let bus_port = started(free_port());
             let mut options = RedisOptions::new(self.scratch.path().join(format!("node-{}", self.nodes.len())));
             options.settings = self.settings.clone();
-            options.settings.push(("masterauth".into(), password.clone()));
+            options.settings.push(("masterauth".into(), self.password.clone()));
             options.settings.push(("cluster-port".into(), bus_port.to_string()));
-            options.password = Some(password.clone());
+            options.password = Some(self.password.clone());
             match RedisServer::start(options).await {
                 // Most likely somebody has taken the port of the bus.
                 Err(StackError::Ended { .. }) => {}
@@ -195,8 +196,7 @@ impl ClusteredRedis {
 
     /// The raw reply of one node to one command; empty if there is none.
     pub async fn ask(&self, node: usize, words: &[&str]) -> String {
-        let node = &self.nodes[node];
-        probe::request(node.port(), node.password(), words).await.unwrap_or_default()
+        probe::request(self.nodes[node].port(), &self.password, words).await.unwrap_or_default()
     }
 
     async fn done(&self, node: usize, words: &[&str]) {
@@ -279,7 +279,7 @@ impl ClusteredRedis {
             return false;
         }
         let port = self.nodes[to].port().to_string();
-        let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "AUTH", self.nodes[to].password(), "KEYS"];
+        let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "AUTH", &self.password, "KEYS"];
         words.extend(keys);
         self.done(from, &words).await;
         true
