@@ -177,19 +177,20 @@ async fn run_term(
 /// by one, and what makes a worker panic again and again becomes a dead letter.
 async fn die(state: &State, names: &[String]) {
     tracing::error!(worker = names[0], "starting over under another name after a panic");
-    in_all(state, names, async |partition, name| {
-        if let Err(error) = state.queue.declare_dead(partition, name).await {
-            tracing::warn!(%error, partition, "the lease of a part that panicked runs out by itself");
-        }
-    })
-    .await;
+    join_all(in_all(state, names).map(|(partition, name)| condemn(state, partition, name))).await;
 }
 
-/// Does something for each consumer in all partitions at once: one that cannot be reached must not cost the others.
-async fn in_all(state: &State, names: &[String], act: impl AsyncFn(u16, &str)) {
+async fn condemn(state: &State, partition: u16, name: &str) {
+    if let Err(error) = state.queue.declare_dead(partition, name).await {
+        tracing::warn!(%error, partition, "the lease of a part that panicked runs out by itself");
+    }
+}
+
+/// Each consumer in each partition. What is done to them is done at once: a partition that cannot be reached must not cost
+/// the others.
+fn in_all<'n>(state: &State, names: &'n [String]) -> impl Iterator<Item = (u16, &'n str)> + use<'n> {
     let partitions = 0..state.queue.partitions();
-    let pairs = partitions.flat_map(|partition| names.iter().map(move |name| (partition, name)));
-    join_all(pairs.map(|(partition, name)| act(partition, name))).await;
+    partitions.flat_map(|partition| names.iter().map(move |name| (partition, name.as_str())))
 }
 
 fn start_lanes(
@@ -247,15 +248,18 @@ fn start_helpers(
 
 /// Hands back what is left and gives the leases up. Redis may be gone: then the leases run out by themselves.
 async fn leave(state: &State, names: &[String]) {
-    in_all(state, names, async |partition, name| match state.queue.leave(partition, name).await {
-        Ok(0) => {}
-        Ok(entries) => tracing::info!(partition, entries, "handed back"),
-        Err(error) => tracing::warn!(%error, partition, "the lease could not be given up; it runs out by itself"),
-    })
-    .await;
+    join_all(in_all(state, names).map(|(partition, name)| hand_back(state, partition, name))).await;
     let forget = state.queue.command::<i64>(redis::cmd("DEL").arg(weir_core::queue::keys::worker(&state.name))).await;
     if let Err(error) = forget {
         tracing::debug!(%error, "heartbeat for people");
+    }
+}
+
+async fn hand_back(state: &State, partition: u16, name: &str) {
+    match state.queue.leave(partition, name).await {
+        Ok(0) => {}
+        Ok(entries) => tracing::info!(partition, entries, "handed back"),
+        Err(error) => tracing::warn!(%error, partition, "the lease could not be given up; it runs out by itself"),
     }
 }
 

@@ -48,7 +48,7 @@ async fn while_a_primary_is_away_the_others_accept_and_each_sender_is_told_the_t
         let reply = gateway.post(&message(id)).await;
         reply.is_unavailable("not-ready");
     }
-    // One request with messages for both: each has an answer of its own.
+    // Two that may share a batch.
     for (its, others) in its_new.iter().zip(&others_new) {
         let (one, other) = (message(its), message(others));
         let (refused, repeat) = tokio::join!(gateway.post(&one), gateway.post(&other));

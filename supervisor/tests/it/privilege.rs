@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use redis::Value;
 use weir_core::queue::{Queue, QueueError};
 use weir_core::secret::SecretUrl;
-use weir_stack::testing::{TestPostgres, TestRedis, eventually, own_postgres, redis_from};
+use weir_stack::testing::{Clustered, TestPostgres, TestRedis, eventually, own_postgres, redis_from};
 use weir_store::testing;
 
 use crate::http::{body, request};
@@ -19,15 +19,19 @@ fn deploy(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
 }
 
-/// A Redis with the users of the deployment, all with the same password; the test itself may do everything.
-async fn redis() -> TestRedis {
+/// The users of the deployment, all with the same password; the test itself may do everything.
+fn rules() -> String {
     let rules = fs::read_to_string(deploy("redis.acl")).expect("the rules");
     assert!(rules.starts_with("user default off\n"), "whoever does not say who it is has no rights");
     let rules = rules.replace(" on ", &format!(" on >{PASSWORD} "));
-    let rules = rules.replace("user default off", &format!("user default on >{PASSWORD} ~* &* +@all"));
+    rules.replace("user default off", &format!("user default on >{PASSWORD} ~* &* +@all"))
+}
+
+/// A Redis with these users.
+async fn redis() -> TestRedis {
     redis_from(|options| {
         let file = options.dir.with_extension("acl");
-        fs::write(&file, rules).expect("the rules");
+        fs::write(&file, rules()).expect("the rules");
         options.password = Some(PASSWORD.into());
         // So that it is the rules that forbid DEBUG.
         let debug = ("enable-debug-command".into(), "yes".into());
@@ -110,6 +114,49 @@ async fn gateway_worker_and_operator_do_their_work_with_the_rights_of_the_deploy
     }
     let refused: Vec<Value> = queue.command(redis::cmd("ACL").arg("LOG")).await.expect("the log");
     assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateway_worker_and_operator_do_their_work_in_a_cluster_with_the_rights_of_the_deployment() {
+    let mut stack = Stack::new().await;
+    let file = stack.data().join("redis.acl");
+    fs::write(&file, rules()).expect("the rules");
+    let settings = vec![("aclfile", file.display().to_string())];
+    let set = Clustered { password: Some(PASSWORD.into()), settings, ..Clustered::default() }.start().await;
+    let as_role = |role: &str| as_user(&set.url(), role);
+    stack.queue_at(&set.url());
+    stack.set("WEIR_REDIS_URL", &as_role("weir-operator"));
+    stack.run(&["migrate", "functions"]).await.code(0).says(&["is loaded"]);
+    stack.set("WEIR_REDIS_URL", &as_role("weir-gateway"));
+    let (_gateway, port) = stack.start_gateway().await;
+    stack.set("WEIR_REDIS_URL", &as_role("weir-worker"));
+    let _worker = stack.start_worker(&stack.database);
+
+    // A slot that has moved half-way takes repeats by the name of its new place.
+    let post =
+        async |id: &str| request(port, "POST", "/api/v1/webhook", &body(id, "c", "text")).await.map(|a| a.status);
+    for number in 0..20 {
+        assert_eq!(post(&format!("m{number}")).await.expect("an answer"), 202);
+    }
+    stack.drained().await;
+    let slot = set.slot(&stack.queue().keys(0).ingest).await;
+    let from = set.holder(slot).await.expect("a primary");
+    let to = (from + 1) % 3;
+    set.begin_move(slot, from, to).await;
+    while set.move_some(slot, from, to).await {}
+    stack.set("WEIR_REDIS_URL", &as_role("weir-operator"));
+    for number in 0..20 {
+        assert_eq!(post(&format!("m{number}")).await.expect("an answer"), 200);
+    }
+    set.end_move(slot, from, to).await;
+    for args in [&["status"][..], &["fleet", "list"], &["message", "show", "m7"], &["dlq", "stats"], &["doctor"]] {
+        let ended = stack.run(args).await;
+        assert!([0, 3].contains(&ended.code) && !ended.text().contains("NOPERM"), "{args:?}: {ended:#?}");
+    }
+    for node in 0..3 {
+        let refused = set.ask(node, &["ACL", "LOG"]).await;
+        assert!(refused.ends_with("*0\r\n"), "node {node}: {refused}");
+    }
 }
 
 /// What an operator does in a day.
