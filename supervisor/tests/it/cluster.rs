@@ -77,9 +77,9 @@ async fn every_command_finds_its_way_in_a_cluster() {
         let functions = set.ask(node, &["FUNCTION", "LIST"]).await;
         assert!(functions.contains(stack.queue().library()), "node {node}: {functions}");
     }
-    stack.gateway(&[]).await;
+    let url = format!("http://{}", stack.gateway(&[]).await);
     let names = [stack.worker(&[]).await, stack.worker(&[]).await];
-    let sent = stack.run(&["send", "--count", "200"]).await.code(0);
+    let sent = stack.run(&["send", "--count", "200", "--url", &url]).await.code(0);
     stack.drained().await;
 
     let listed = stack.run(&["fleet", "list", "--output", "json"]).await.code(0);
