@@ -80,6 +80,7 @@ mod tests {
                 "redis+sentinel://u:hunter2@a:26379,b:26379/mymaster/0?sentinel_password=hunter2",
                 "redis+sentinel://***@a:26379,b:26379/mymaster/0",
             ),
+            ("rediss-cluster://u:hunter2@a:7000,b:7001/", "rediss-cluster://***@a:7000,b:7001/"),
             ("redis+sentinel://a,b/mymaster?sentinel_password=hunter2", "redis+sentinel://a,b/mymaster"),
             ("postgres://weir:hunter2@[::1]:5432,db-2:5433/weir#x", "postgres://***@[::1]:5432,db-2:5433/weir"),
             ("postgres:///weir?host=/run/postgresql", "postgres:///weir"),

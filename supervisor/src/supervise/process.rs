@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use weir_core::queue::Queue;
@@ -307,11 +308,10 @@ async fn declare_dead(kind: Kind, queue: &Queue, name: &str) {
     if kind != Kind::Worker {
         return;
     }
-    for partition in 0..queue.partitions() {
-        if let Err(error) = queue.declare_dead(partition, name).await {
-            tracing::debug!(%error, "a dead worker could not be declared dead; its lease runs out by itself");
-            return;
-        }
+    // At once: a partition that cannot be reached must not cost the others.
+    let all = (0..queue.partitions()).map(|partition| queue.declare_dead(partition, name));
+    for error in join_all(all).await.into_iter().filter_map(Result::err) {
+        tracing::debug!(%error, "a dead worker could not be declared dead; its lease runs out by itself");
     }
 }
 

@@ -188,7 +188,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks all at once and believes the newest answer of a majority: a node that was cut off knows of no failover since.
+    /// Asks all at once and believes the newest answer of a majority: a node that was cut off knows of no failover since,
+    /// and one that has just joined of few slots.
     async fn ask_all(&self) -> Result<Told, QueueError> {
         let nodes = self.nodes();
         let (count, mut asked) = (nodes.len(), JoinSet::new());
@@ -205,7 +206,7 @@ impl Cluster {
                 break;
             }
         }
-        match answers.into_iter().max_by_key(|told| (told.is_ok, told.epoch)) {
+        match answers.into_iter().max_by_key(|told| (told.is_ok, told.epoch, told.map.assigned())) {
             Some(told) => Ok(told),
             None => Err(reason.unwrap_or_else(|| QueueError::Unreachable("no node of the cluster answers".into()))),
         }

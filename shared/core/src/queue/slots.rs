@@ -82,6 +82,11 @@ impl SlotMap {
         self.primaries.is_empty()
     }
 
+    /// How many slots have a primary.
+    pub(super) fn assigned(&self) -> usize {
+        self.owners.iter().filter(|owner| **owner > 0).count()
+    }
+
     pub(super) fn owner(&self, slot: u16) -> Option<Arc<str>> {
         let index = *self.owners.get(usize::from(slot))?;
         Some(self.primaries[usize::from(index.checked_sub(1)?)].clone())
@@ -198,6 +203,7 @@ mod tests {
         let mut map = SlotMap::read(&reply, "::1").unwrap();
         let owner = |map: &SlotMap, slot| map.owner(slot).map(|address| address.to_string()).unwrap_or_default();
         assert_eq!([0, 5, 6, 7, 8, 9].map(|slot| owner(&map, slot)), ["a:1", "a:1", "", "::1:2", "::1:3", ""]);
+        assert_eq!(map.assigned(), 8);
         map.set(7, "b:9");
         map.set(8, "b:9");
         assert_eq!(owner(&map, 7), "b:9");

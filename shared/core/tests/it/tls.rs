@@ -1,13 +1,14 @@
 //! Redis over TLS, and whom it is believed to be.
 
 use std::fs;
+use std::path::Path;
 
 use weir_core::config::Reader;
 use weir_core::config::RedisConfig;
 use weir_core::queue::{Queue, QueueError, Roots};
 use weir_core::secret::SecretUrl;
 use weir_stack::free_port;
-use weir_stack::testing::{Authority, Scratch, TestRedis, redis_with, scratch};
+use weir_stack::testing::{Authority, Clustered, Scratch, TestRedis, redis_with, scratch};
 
 /// A Redis with a certificate.
 struct Guarded {
@@ -100,6 +101,43 @@ async fn a_server_that_wants_a_certificate_of_ours_is_told_apart_from_one_withou
     // A server that speaks no TLS waits for more.
     let plain = guarded.try_at(guarded.redis.port(), Some(&ours)).await;
     assert!(matches!(plain, Err(QueueError::Unreachable(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_nodes_of_a_cluster_are_believed_by_the_names_that_they_announce() {
+    let (ours, other, folder) = (Authority::new("ours"), Authority::new("another"), scratch());
+    let (certificate, key) = ours.issue(&["localhost"]).write(folder.path());
+    let files = [&ours, &other].map(|authority| {
+        let file = folder.path().join(format!("{}.pem", rand::random::<u64>()));
+        fs::write(&file, authority.certificate()).unwrap();
+        file
+    });
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let settings = vec![
+        ("tls-cert-file", path(&certificate)),
+        ("tls-key-file", path(&key)),
+        ("tls-ca-cert-file", path(&files[0])),
+        ("tls-auth-clients", "no".into()),
+        ("cluster-announce-hostname", "localhost".into()),
+        ("cluster-preferred-endpoint-type", "hostname".into()),
+    ];
+    let set = Clustered { tls: true, settings, ..Clustered::default() }.start().await;
+    let queue = |file: &Path| {
+        Queue::with_roots(&SecretUrl::new(set.tls_url("localhost")), 8, Roots::read(file).unwrap()).unwrap()
+    };
+    let believed = queue(&files[0]);
+    believed.prepare().await.unwrap();
+    for partition in 0..8 {
+        let holder = believed.holder(partition).await.unwrap();
+        assert!(holder.address().unwrap().starts_with("localhost:"), "{holder:?}");
+    }
+    let error = queue(&files[1]).prepare().await.unwrap_err();
+    assert!(matches!(&error, QueueError::Deployment(text) if text.contains("UnknownIssuer")), "{error:?}");
+    // Under the name that they announce otherwise.
+    let by_address = SecretUrl::new(set.tls_url("127.0.0.1"));
+    let error =
+        Queue::with_roots(&by_address, 8, Roots::read(&files[0]).unwrap()).unwrap().prepare().await.unwrap_err();
+    assert!(matches!(&error, QueueError::Deployment(text) if text.contains("not valid for name")), "{error:?}");
 }
 
 #[test]

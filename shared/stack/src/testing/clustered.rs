@@ -25,6 +25,9 @@ pub struct Clustered {
     pub node_timeout: Duration,
     /// Whether nobody serves anything while a slot has no primary, as is the default of Redis. Default no.
     pub full_coverage: bool,
+    /// Whether every server has a port for TLS too, over which they speak with each other; the rest of what that takes is
+    /// in `settings`. Default no.
+    pub tls: bool,
     /// The password of all; by default a random one.
     pub password: Option<String>,
     /// More lines of configuration of every server, as (name, arguments).
@@ -38,6 +41,7 @@ impl Default for Clustered {
             replicas: 0,
             node_timeout: Duration::from_secs(5),
             full_coverage: false,
+            tls: false,
             password: None,
             settings: Vec::new(),
         }
@@ -50,6 +54,7 @@ pub struct ClusteredRedis {
     /// The servers: first those that begin as primaries, then the replicas of the first one, of the second one …
     pub nodes: Vec<RedisServer>,
     bus_ports: Vec<u16>,
+    tls_ports: Option<Vec<u16>>,
     primaries: usize,
     password: String,
     settings: Vec<(String, String)>,
@@ -101,6 +106,9 @@ impl Clustered {
             ("cluster-require-full-coverage".to_owned(), if self.full_coverage { "yes" } else { "no" }.to_owned()),
             ("repl-diskless-sync-delay".to_owned(), "0".to_owned()),
         ];
+        if self.tls {
+            settings.push(("tls-cluster".to_owned(), "yes".to_owned()));
+        }
         settings.extend(self.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         settings
     }
@@ -111,6 +119,16 @@ impl ClusteredRedis {
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("redis-cluster://:{}@{}/", self.password, hosts.join(","))
+    }
+
+    /// The same over TLS, by this name of the machine.
+    ///
+    /// # Panics
+    /// If TLS was not asked for.
+    pub fn tls_url(&self, host: &str) -> String {
+        let ports = self.tls_ports.as_ref().expect("ports for TLS");
+        let hosts: Vec<_> = ports.iter().map(|port| format!("{host}:{port}")).collect();
+        format!("rediss-cluster://:{}@{}/", self.password, hosts.join(","))
     }
 
     /// Where a node is reached, as the others say it.
@@ -131,6 +149,10 @@ impl ClusteredRedis {
             options.settings = self.settings.clone();
             options.settings.push(("masterauth".into(), self.password.clone()));
             options.settings.push(("cluster-port".into(), bus_port.to_string()));
+            let tls_port = started(free_port());
+            if self.tls_ports.is_some() {
+                options.settings.push(("tls-port".into(), tls_port.to_string()));
+            }
             options.password = Some(self.password.clone());
             match RedisServer::start(options).await {
                 // Most likely somebody has taken the port of the bus.
@@ -138,6 +160,7 @@ impl ClusteredRedis {
                 node => {
                     self.nodes.push(started(node));
                     self.bus_ports.push(bus_port);
+                    self.tls_ports.iter_mut().for_each(|ports| ports.push(tls_port));
                     return;
                 }
             }
@@ -185,7 +208,8 @@ impl ClusteredRedis {
                     continue;
                 }
                 let about = self.ask(number, &["CLUSTER", "INFO"]).await;
-                if !about.contains("cluster_state:ok") || !about.contains(&known) {
+                let facts = ["cluster_state:ok", "cluster_slots_assigned:16384\r\n", &known];
+                if !facts.iter().all(|fact| about.contains(fact)) {
                     return false;
                 }
             }
