@@ -73,8 +73,9 @@ impl Clustered {
             Some(password) => password,
             None => started(private::password(&scratch.path().join("password"))),
         };
-        let (nodes, bus_ports) = (Vec::new(), Vec::new());
-        let mut set = ClusteredRedis { nodes, bus_ports, primaries: self.primaries, password, settings, scratch };
+        let (nodes, bus_ports, tls_ports) = (Vec::new(), Vec::new(), self.tls.then(Vec::new));
+        let primaries = self.primaries;
+        let mut set = ClusteredRedis { nodes, bus_ports, tls_ports, primaries, password, settings, scratch };
         for _ in 0..self.primaries * (1 + self.replicas) {
             set.add_node().await;
         }
