@@ -85,6 +85,27 @@ async fn what_one_primary_does_not_promise_stops_all_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_answers_and_cannot_do_its_work_costs_its_own_partitions() {
+    let (set, queue, gateway) = start().await;
+    let (its, others) = ids(&set, &queue, "a", 0).await;
+    // Without memory the functions cannot be loaded again.
+    set.ask(0, &["CONFIG", "SET", "maxmemory", "1mb"]).await;
+    set.ask(0, &["FUNCTION", "FLUSH"]).await;
+    gateway.until("the others go on", |health| health.ready && health.details.contains_key("away")).await;
+    for id in &others {
+        gateway.post(&message(id)).await.accepted();
+    }
+    for id in &its {
+        assert_eq!(gateway.post(&message(id)).await.status, 503);
+    }
+    set.ask(0, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    gateway.until("all are there", |health| health.ready && !health.details.contains_key("away")).await;
+    for id in &its {
+        gateway.post(&message(id)).await.accepted();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_starts_waits_for_the_cluster_and_finds_a_slot_that_moved() {
     let set = Clustered::default().start().await;
     for node in &set.nodes {

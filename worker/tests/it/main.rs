@@ -1,5 +1,6 @@
 //! The worker against real Redis and PostgreSQL.
 
+mod cluster;
 mod dependencies;
 mod failures;
 mod fencing;
