@@ -98,8 +98,13 @@ impl MessageKey {
 
     /// The dedupe bucket of this message among `buckets`; independent of the partition.
     pub fn bucket(&self, buckets: u32) -> u32 {
-        let [_, _, _, _, a, b, c, d, ..] = self.0;
+        let [.., a, b, c, d] = self.0;
         u32::from_be_bytes([a, b, c, d]) % buckets.max(1)
+    }
+
+    /// What tells this message from others in its dedupe bucket: the 96 bits that do not choose the bucket.
+    pub fn in_bucket(&self) -> &[u8] {
+        &self.0[..12]
     }
 }
 

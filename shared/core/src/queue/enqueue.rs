@@ -198,7 +198,7 @@ impl Enqueuer {
         }
         for index in indexes {
             let entry = &entries[*index];
-            call.arg(&entry.key.0[..]).arg(&entry.fingerprint.0[..]).arg(&entry.envelope);
+            call.arg(entry.key.in_bucket()).arg(&entry.fingerprint.0[..]).arg(&entry.envelope);
         }
         pipeline.add_command(call);
     }
@@ -348,7 +348,7 @@ pub async fn find(queue: &Queue, key: MessageKey) -> Result<Option<MessageId>, Q
             continue;
         }
         let bucket = keys.seen(*epoch, key.bucket(*buckets as u32));
-        let found: Option<Vec<u8>> = queue.command(redis::cmd("HGET").arg(bucket).arg(&key.0[..])).await?;
+        let found: Option<Vec<u8>> = queue.command(redis::cmd("HGET").arg(bucket).arg(key.in_bucket())).await?;
         if let Some(value) = found.filter(|value| value.len() == 16) {
             let be = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
             return Ok(Some(MessageId { partition, ms: be(&value[..6]), seq: be(&value[6..9]) }));

@@ -4,18 +4,20 @@
 --       epoch before, per item its bucket in that one
 -- ARGV  1 epoch the caller believes in · 2 entries the stream may hold · 3 window in ms · 4 ids an epoch may hold ·
 --       5 '1' when a duplicate has to write too (level replica) · 6 entry version · then three per item: digest
---       (16 bytes), fingerprint (7 bytes), envelope
+--       (12 bytes), fingerprint (7 bytes), envelope
 -- gives {'OK', blob, text}: 17 bytes per item, 'N' new | 'D' known | 'E' error, then ms (6) seq (3) fingerprint (7) of
 --       the first message; text is the first error's text or ''
 --       {'EPOCH', epoch, buckets, epoch before, its buckets}: nothing was written, ask again with these
 --       {'FULL', length}: nothing was written
 --
--- The order is what matters: XADD first, then the dedupe field. The other way round an error in between would answer
--- every retry with "duplicate" for a message that never existed.
+-- A call of Redis from here costs more than what it does, so a message has two: its dedupe field is set if it is not
+-- there, which also tells whether it is, and the entry is added. The field names the entry, so entries get the numbers
+-- behind that of the first one, which Redis chose and which costs a call more. A field whose entry could not be added is
+-- taken back: it would answer every retry with "duplicate" for a message that never existed.
 
-local IDS_PER_BUCKET = 60
-local FULL_BUCKET = 110
-local FIRST_BUCKETS = 4096
+local IDS_PER_BUCKET = 24
+local FULL_BUCKET = 44
+local FIRST_BUCKETS = 10240
 
 local function epoch_reply(meta)
   return {'EPOCH', meta.epoch, meta.buckets, meta.before, meta.before_buckets}
@@ -49,9 +51,40 @@ local function turn_epoch(key, window, cap)
   return next_meta
 end
 
-local function pack_value(id, fingerprint)
-  local ms, seq = split_id(id)
-  return struct.pack('>I6I3', ms, seq) .. fingerprint
+-- Adds the fresh messages of one call.
+local function appender(stream, version)
+  local ms, seq, ms_bytes
+  local call = redis.pcall
+
+  local function add(id, envelope) return call('XADD', stream, id, 'v', version, 'e', envelope) end
+
+  local function first(bucket, digest, fingerprint, envelope)
+    local seen = call('HGET', bucket, digest)
+    if seen then return seen end
+    local id = add('*', envelope)
+    if type(id) == 'table' then return id end
+    local first_ms, first_seq = split_id(id)
+    ms, seq, ms_bytes = string.format('%.0f-', first_ms), first_seq, struct.pack('>I6', first_ms)
+    local value = ms_bytes .. struct.pack('>I3', seq) .. fingerprint
+    call('HSET', bucket, digest, value)
+    return nil, value
+  end
+
+  -- gives what is known of the message, or an error; or nil and the dedupe value of its new entry
+  return function(bucket, digest, fingerprint, envelope)
+    if not ms then return first(bucket, digest, fingerprint, envelope) end
+    local value = ms_bytes .. struct.pack('>I3', seq + 1) .. fingerprint
+    local set = call('HSETNX', bucket, digest, value)
+    if set == 0 then return call('HGET', bucket, digest) end
+    if set ~= 1 then return set end
+    local id = add(ms .. seq + 1, envelope)
+    if type(id) == 'table' then
+      call('HDEL', bucket, digest)
+      return id
+    end
+    seq = seq + 1
+    return nil, value
+  end
 end
 
 register('enqueue', {}, function(keys, args)
@@ -66,28 +99,21 @@ register('enqueue', {}, function(keys, args)
   redis.call('HINCRBY', keys[2], 'accepted', items)
 
   local out, fresh, known, text = {}, 0, false, ''
+  local append = appender(keys[1], version)
   local a = 7
   for i = 1, items do
-    local digest, fingerprint = args[a], args[a + 1]
-    local seen = redis.pcall('HGET', keys[3 + i], digest)
-    if not seen and two_epochs then seen = redis.pcall('HGET', keys[3 + items + i], digest) end
-    if type(seen) == 'table' then
+    local digest, seen, value = args[a], false, nil
+    if two_epochs then seen = redis.pcall('HGET', keys[3 + items + i], digest) end
+    if not seen then seen, value = append(keys[3 + i], digest, args[a + 1], args[a + 2]) end
+    if value then
+      fresh = fresh + 1
+      out[i] = 'N' .. value
+    elseif type(seen) == 'table' then
       text = seen.err
       out[i] = 'E' .. string.rep('\0', 16)
-    elseif seen then
+    else
       known = true
       out[i] = 'D' .. seen
-    else
-      local id = redis.pcall('XADD', keys[1], '*', 'v', version, 'e', args[a + 2])
-      if type(id) == 'table' then
-        text = id.err
-        out[i] = 'E' .. string.rep('\0', 16)
-      else
-        local value = pack_value(id, fingerprint)
-        redis.pcall('HSET', keys[3 + i], digest, value)
-        fresh = fresh + 1
-        out[i] = 'N' .. value
-      end
     end
     a = a + 3
   end
