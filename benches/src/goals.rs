@@ -85,7 +85,7 @@ fn of_the_best(values: &[f64]) -> f64 {
     values[0] / values[1..].iter().copied().fold(f64::MIN_POSITIVE, f64::max)
 }
 
-const GOALS: [Goal; 21] = [
+const GOALS: [Goal; 22] = [
     Goal {
         name: "accept: the parts",
         formula: "accepted/s, 256 connections ÷ [cores ÷ (CPU per request of bare hyper + of its load + CPU per message \
@@ -239,6 +239,13 @@ const GOALS: [Goal; 21] = [
         formula: "stored/s with the table full ÷ empty",
         target: Target::AtLeast(0.6),
         of: &["growth.drain.full", "growth.drain.empty"],
+        value: quotient,
+    },
+    Goal {
+        name: "scale: three primaries",
+        formula: "appended/s over three primaries ÷ over one, each with the same tenth of a core",
+        target: Target::AtLeast(2.5),
+        of: &["cluster.calls.3.rate", "cluster.calls.1.rate"],
         value: quotient,
     },
 ];

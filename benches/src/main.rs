@@ -16,6 +16,7 @@ mod overload;
 mod peers;
 mod report;
 mod scoreboard;
+mod share;
 mod slow;
 mod stage;
 

@@ -221,6 +221,10 @@ impl Postgres {
         self.server.pid()
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
+
     /// The URL of a new database with the present schema; the server has nothing left to write for others.
     pub(crate) async fn database(&self) -> Result<String> {
         let url = testing::migrated_database(|name| self.server.url(name), &unique_name()).await?;

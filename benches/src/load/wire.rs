@@ -66,6 +66,11 @@ impl Http1 {
         Ok(Self { address, stream, buffer: vec![0; 2048], filled: 0, body_from: 0 })
     }
 
+    /// Bytes of the last answer.
+    pub(crate) fn answered(&self) -> usize {
+        self.filled
+    }
+
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request).await?;
         self.filled = 0;

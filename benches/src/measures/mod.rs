@@ -2,6 +2,10 @@
 
 mod accept;
 
+mod cluster;
+
+mod costs;
+
 mod disk;
 
 mod drain;
@@ -62,6 +66,8 @@ pub(crate) enum Part {
     Memory,
     Recovery,
     Growth,
+    Cluster,
+    Costs,
 }
 
 impl Part {
@@ -76,6 +82,8 @@ impl Part {
             Self::Memory => "memory",
             Self::Recovery => "recovery",
             Self::Growth => "growth",
+            Self::Cluster => "cluster",
+            Self::Costs => "costs",
         }
     }
 
@@ -90,6 +98,8 @@ impl Part {
             Self::Memory => memory::ABOUT,
             Self::Recovery => recovery::ABOUT,
             Self::Growth => growth::ABOUT,
+            Self::Cluster => cluster::ABOUT,
+            Self::Costs => costs::ABOUT,
         }
     }
 
@@ -104,6 +114,8 @@ impl Part {
             Self::Memory => memory::measure(report, scale).await,
             Self::Recovery => recovery::measure(report, scale).await,
             Self::Growth => growth::measure(report, scale).await,
+            Self::Cluster => cluster::measure(report, scale).await,
+            Self::Costs => costs::measure(report, scale).await,
         }
     }
 
