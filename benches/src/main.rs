@@ -15,6 +15,7 @@ mod measures;
 mod overload;
 mod peers;
 mod report;
+mod scale;
 mod scoreboard;
 mod share;
 mod slow;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     /// Everything, or the parts that are named; writes target/bench/report.html, report.md and report.json
     All(measures::Run),
+    /// The fleet for other rates, reckoned from a report; prints the table of docs/SCALING.md
+    Scale(scale::Scale),
     /// Load alone, aimed at any address that takes Weir's messages
     Load(load::command::Load),
     /// What good clients notice of slow ones; needs slowhttptest
@@ -116,6 +119,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     let mut report = Report::default();
     match command {
         Command::All(parts) => return parts.run().await,
+        Command::Scale(scale) => return scale.run(),
         Command::Load(load) => return load.run().await,
         Command::Scoreboard(scoreboard) => return scoreboard.run().await,
         Command::Overload { seconds } => overload::measure(&mut report, seconds).await?,

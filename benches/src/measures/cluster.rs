@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use tokio::task::JoinSet;
 use weir_core::queue::Queue;
 use weir_core::queue::enqueue::Enqueuer;
 use weir_stack::testing::{Clustered, ClusteredRedis};
@@ -17,7 +18,7 @@ use crate::share;
 use crate::stage::{self, Gateway};
 
 pub(super) const ABOUT: &str = "Several primaries: a Redis Cluster of one and one of three, each with twelve partitions, filled by raw \
-                                calls of the enqueue function and through a gateway. All share the cores of one machine, on \
+                                calls of the enqueue function and through gateways. All share the cores of one machine, on \
                                 which three servers are no faster than one; therefore the kernel's deadline scheduler gives \
                                 the main thread of each primary the same tenth of a core (2 ms in every 20, before everybody \
                                 else and no longer), and a rate tells what so many tenths can do. Where the kernel does not \
@@ -40,16 +41,24 @@ struct Side {
     id: &'static str,
     title: &'static str,
     primaries: usize,
-    /// Messages in a raw call; none is a gateway.
-    batch: Option<usize>,
+    by: By,
 }
 
-const SIDES: [Side; 5] = [
-    Side { id: "calls.1", title: "1 primary, calls of 256", primaries: 1, batch: Some(BATCH) },
-    Side { id: "calls.3", title: "3 primaries, calls of 3 x 256", primaries: 3, batch: Some(3 * BATCH) },
-    Side { id: "calls.3.small", title: "3 primaries, calls of 256", primaries: 3, batch: Some(BATCH) },
-    Side { id: "gateway.1", title: "1 primary, a gateway", primaries: 1, batch: None },
-    Side { id: "gateway.3", title: "3 primaries, a gateway", primaries: 3, batch: None },
+#[derive(Clone, Copy)]
+enum By {
+    /// Raw calls of so many messages.
+    Calls(usize),
+    /// So many gateways.
+    Gateways(usize),
+}
+
+const SIDES: [Side; 6] = [
+    Side { id: "calls.1", title: "1 primary, calls of 256", primaries: 1, by: By::Calls(BATCH) },
+    Side { id: "calls.3", title: "3 primaries, calls of 3 x 256", primaries: 3, by: By::Calls(3 * BATCH) },
+    Side { id: "calls.3.small", title: "3 primaries, calls of 256", primaries: 3, by: By::Calls(BATCH) },
+    Side { id: "gateway.1", title: "1 primary, 1 gateway", primaries: 1, by: By::Gateways(1) },
+    Side { id: "gateway.3", title: "3 primaries, 3 gateways", primaries: 3, by: By::Gateways(3) },
+    Side { id: "gateway.3.alone", title: "3 primaries, 1 gateway", primaries: 3, by: By::Gateways(1) },
 ];
 
 pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
@@ -109,12 +118,12 @@ fn note(turns: &mut Turns, side: Side, filled: &Filled, shares: &[f64], is_held:
     turns.push(id("redis_cpu"), name("CPU of Redis per message"), "us", micros(all, filled.messages));
     for (number, (cpu, share)) in filled.redis.iter().zip(shares).enumerate() {
         let each = micros(*cpu, filled.messages * share);
-        let title = name(&format!("CPU of primary {} per message of its own", number + 1));
+        let title = name(&format!("CPU of primary {} per own message", number + 1));
         turns.push(id(&format!("redis_cpu.{}", number + 1)), title, "us", each);
     }
     turns.push(id("busiest"), name("messages of the busiest primary"), "%", 100.0 * busiest(shares));
     if let Some(gateway) = filled.gateway {
-        turns.push(id("cpu"), name("CPU of the gateway per message"), "us", micros(gateway, filled.messages));
+        turns.push(id("cpu"), name("CPU of the gateways per message"), "us", micros(gateway, filled.messages));
     }
 }
 
@@ -143,14 +152,15 @@ struct Filled {
     seconds: f64,
     /// Processor time of each primary.
     redis: Vec<Duration>,
+    /// Of all gateways.
     gateway: Option<Duration>,
 }
 
 impl Side {
     async fn fill(self, cluster: &Cluster, length: Duration) -> Result<Filled> {
-        match self.batch {
-            Some(batch) => calls(cluster, batch, length).await,
-            None => through_a_gateway(cluster, length).await,
+        match self.by {
+            By::Calls(batch) => calls(cluster, batch, length).await,
+            By::Gateways(count) => through_gateways(cluster, count, length).await,
         }
     }
 }
@@ -186,18 +196,30 @@ async fn write(enqueuer: Arc<Enqueuer>, batch: usize, until: Instant, appended: 
     Ok(())
 }
 
-async fn through_a_gateway(cluster: &Cluster, length: Duration) -> Result<Filled> {
-    let gateway = Gateway { partitions: PARTITIONS, ..Gateway::DISK }.start(&cluster.servers.url()).await?;
-    let pids = std::iter::once(gateway.child.pid()).chain(cluster.pids());
+/// Each gateway has as many connections, however many there are.
+async fn through_gateways(cluster: &Cluster, count: usize, length: Duration) -> Result<Filled> {
+    let mut gateways = Vec::new();
+    for _ in 0..count {
+        gateways.push(Gateway { partitions: PARTITIONS, ..Gateway::DISK }.start(&cluster.servers.url()).await?);
+    }
+    let mut loads = JoinSet::new();
+    for gateway in &gateways[1..] {
+        let aim = Aim::closed(gateway.address, CONNECTIONS, length);
+        loads.spawn(async move { drive(&aim, &[]).await });
+    }
+    let pids = gateways.iter().map(|gateway| gateway.child.pid()).chain(cluster.pids());
     let watched: Vec<_> = pids.map(Watched::One).collect();
-    let found = drive(&Aim::closed(gateway.address, CONNECTIONS, length), &watched).await?.sound()?;
-    gateway.child.end().await;
-    Ok(Filled {
-        messages: found.tally.accepted as f64,
-        seconds: found.seconds,
-        redis: found.cpu[1..].to_vec(),
-        gateway: Some(found.cpu[0]),
-    })
+    let found = drive(&Aim::closed(gateways[0].address, CONNECTIONS, length), &watched).await?.sound()?;
+    let mut messages = found.tally.accepted;
+    while let Some(other) = loads.join_next().await {
+        messages += other??.sound()?.tally.accepted;
+    }
+    for gateway in gateways {
+        gateway.child.end().await;
+    }
+    let (gateways, redis) = found.cpu.split_at(count);
+    let gateway = Some(gateways.iter().sum());
+    Ok(Filled { messages: messages as f64, seconds: found.seconds, redis: redis.to_vec(), gateway })
 }
 
 /// A Redis Cluster and where its partitions are.
