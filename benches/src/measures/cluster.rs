@@ -141,7 +141,7 @@ fn note_partitions(report: &mut Report, cluster: &Cluster) {
         (0..primaries).map(|primary| cluster.owners.iter().filter(|owner| **owner == primary).count() as f64).collect();
     let (least, most) = (counts.iter().copied().fold(f64::MAX, f64::min), counts.iter().copied().fold(0.0, f64::max));
     for (what, value) in [("least", least), ("most", most)] {
-        let title = format!("{primaries} primaries: {what} partitions of a primary");
+        let title = format!("of {primaries}: partitions of a primary, {what}");
         report.put(format!("cluster.{primaries}.partitions.{what}"), title, "", vec![value]);
     }
 }
