@@ -71,6 +71,8 @@ look() {
     if [[ $for_bench == yes ]]; then
         # Another generator of load, to check our own by. The other systems are no packages: see benches/peers.
         has wrk || missing+=(wrk)
+        # Counts the bytes of connections.
+        has ss || missing+=(iproute2)
     fi
 }
 
