@@ -17,15 +17,23 @@ use crate::stage::{self, Gateway, PARTITIONS, Postgres, Redis, Served};
 
 pub(super) const ABOUT: &str = "What one message costs gateway, Redis, worker and PostgreSQL: processor time, bytes on the wire \
                                 (of the protocols, without TCP and IP) and on disk, and syncs, from answer to row, in an \
-                                open loop at nine tenths of the rate that end to end sustains. For reckoning with other rates: \
+                                open loop at nine tenths (busy) and two tenths (quiet) of the rate that end to end sustains. For reckoning with other rates: \
                                 docs/SCALING.md.";
 
 const CONNECTIONS: usize = 64;
 
-/// Of the rate that holds end to end: the less there is to do, the smaller are all batches and the more a message costs.
-const SHARE: f64 = 0.9;
+/// How much of the rate that holds end to end: the less there is to do, the smaller are all batches and the more a message
+/// costs.
+struct Pace {
+    id: &'static str,
+    title: &'static str,
+    share: f64,
+}
 
-/// The rate if the part `whole` was not measured.
+const PACES: [Pace; 2] =
+    [Pace { id: "costs", title: "busy", share: 0.9 }, Pace { id: "costs.quiet", title: "quiet", share: 0.2 }];
+
+/// The rate that holds if the part `whole` was not measured.
 const RATE: f64 = 8000.0;
 
 /// Longest time that the last message may take to become a row.
@@ -57,16 +65,19 @@ const COSTS: [(&str, &str, &str); 18] = [
 ];
 
 pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
-    let rate = report.found("whole.weir.rate").map_or(RATE, |figure| SHARE * figure.value);
+    let sustained = report.found("whole.weir.rate").map_or(RATE, |figure| figure.value);
     let stand = Stand::start().await?;
     let mut turns = Turns::default();
     of_http(&stand, &mut turns).await?;
     // Pools, caches and plans are made before anything counts.
     report.step("warming up");
-    stand.load(rate, scale.step).await?;
+    stand.load(0.5 * sustained, scale.step).await?;
+    let mut syncs = stand.syncs().await?;
     for round in 1..=scale.long_rounds {
-        report.step(format_args!("turn {round} at {rate:.0}/s"));
-        turn(&stand, rate, scale.step, &mut turns).await?;
+        for pace in &PACES {
+            report.step(format_args!("turn {round}: {}", pace.title));
+            syncs = turn(&stand, pace, sustained, scale.step, syncs, &mut turns).await?;
+        }
     }
     turns.write(report);
     stand.end().await
@@ -151,21 +162,30 @@ impl Stand {
     }
 }
 
-async fn turn(stand: &Stand, rate: f64, length: Duration, turns: &mut Turns) -> Result<()> {
-    let (syncs, before) = (stand.syncs().await?, stand.read().await?);
-    let messages = stand.load(rate, length).await?;
-    let (after, syncs) = (stand.read().await?, stand.syncs().await? - syncs);
-    let spent = after.iter().zip(before).map(|(after, before)| after - before).chain([syncs]);
-    turns.push("costs.rate", "messages accepted and stored", "/s", messages / length.as_secs_f64());
+/// One turn; takes and gives the syncs of PostgreSQL so far.
+async fn turn(
+    stand: &Stand,
+    pace: &Pace,
+    sustained: f64,
+    length: Duration,
+    syncs_before: f64,
+    turns: &mut Turns,
+) -> Result<f64> {
+    let Pace { id: of, title: how, share } = pace;
+    let before = stand.read().await?;
+    let messages = stand.load(share * sustained, length).await?;
+    let (after, syncs) = (stand.read().await?, stand.syncs().await?);
+    let spent = after.iter().zip(before).map(|(after, before)| after - before).chain([syncs - syncs_before]);
+    let rate = messages / length.as_secs_f64();
+    turns.push(format!("{of}.rate"), format!("{how}: accepted and stored"), "/s", rate);
     for ((id, title, unit), spent) in COSTS.into_iter().zip(spent) {
-        turns.push(format!("costs.{id}"), format!("{title}, per message"), unit, spent / messages);
+        turns.push(format!("{of}.{id}"), format!("{how}: {title}, per message"), unit, spent / messages);
     }
-    let memory = [("gateway", &stand.gateway.child), ("worker", &stand.worker)];
-    for (part, child) in memory {
+    for (part, child) in [("gateway", &stand.gateway.child), ("worker", &stand.worker)] {
         let megabytes = child.memory()? as f64 / 1e6;
-        turns.push(format!("costs.{part}.memory"), format!("{part}: resident memory"), "MB", megabytes);
+        turns.push(format!("{of}.{part}.memory"), format!("{how}: {part}: resident memory"), "MB", megabytes);
     }
-    Ok(())
+    Ok(syncs)
 }
 
 /// A request of the usual load and its answer, as they are on the wire over HTTP/1.1.
