@@ -96,10 +96,10 @@ impl Found {
         self.own_cpu.as_secs_f64() * 1e6 / self.tally.accepted.max(1) as f64
     }
 
-    /// An error if more than one message in a hundred was not accepted.
+    /// An error if more than one message in a hundred was not accepted, or none was.
     pub(crate) fn sound(self) -> Result<Self> {
         let Tally { accepted, refused, failed, silent, .. } = self.tally;
-        if self.tally.errors() > accepted / 100 {
+        if accepted == 0 || self.tally.errors() > accepted / 100 {
             bail!("{accepted} were accepted, {refused} refused, {failed} failed, {silent} got no answer");
         }
         Ok(self)
@@ -258,6 +258,12 @@ mod tests {
         let tally = drive(&aim, &[]).await.unwrap().tally;
         assert_eq!(tally.accepted + tally.unsent, 60);
         assert!(tally.quantile_ms(1.0) > 500.0, "{}", tally.quantile_ms(1.0));
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_was_accepted_is_no_figure() {
+        let tally = Tally::default();
+        assert!(Found { tally, seconds: 1.0, own_cpu: Duration::ZERO, cpu: Vec::new() }.sound().is_err());
     }
 
     #[tokio::test]
