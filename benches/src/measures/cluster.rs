@@ -70,7 +70,8 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
     for cluster in &clusters {
         note_partitions(report, cluster);
     }
-    let refusal = clusters[0].hold().await.err();
+    // Once and for all: who changes to and fro is refused now and then.
+    let refusal = hold(&clusters).await.err();
     let mut turns = Turns::default();
     let result = take_turns(report, scale, &clusters, refusal.is_none(), &mut turns).await;
     turns.write(report);
@@ -81,6 +82,14 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
     }
     plot(report);
     result
+}
+
+/// Gives every primary its share of a core.
+async fn hold(clusters: &[Cluster]) -> Result<()> {
+    for pid in clusters.iter().flat_map(Cluster::pids) {
+        share::hold(pid).await?;
+    }
+    Ok(())
 }
 
 async fn take_turns(
@@ -95,11 +104,7 @@ async fn take_turns(
             report.step(format_args!("turn {round}: {}", side.title));
             let cluster = clusters.iter().find(|cluster| cluster.pids().len() == side.primaries);
             let Some(cluster) = cluster else { continue };
-            cluster.release().await?;
             cluster.empty().await?;
-            if is_held {
-                cluster.hold().await?;
-            }
             let filled = side.fill(cluster, scale.turn).await?;
             let shares = cluster.shares().await?;
             note(turns, side, &filled, &shares, is_held);
@@ -253,20 +258,6 @@ impl Cluster {
 
     fn cpu(&self) -> Result<Vec<Duration>> {
         self.pids().into_iter().map(cpu_of).collect()
-    }
-
-    async fn hold(&self) -> Result<()> {
-        for pid in self.pids() {
-            share::hold(pid).await?;
-        }
-        Ok(())
-    }
-
-    async fn release(&self) -> Result<()> {
-        for pid in self.pids() {
-            share::release(pid).await?;
-        }
-        Ok(())
     }
 
     /// Forgets everything but the functions.
