@@ -70,7 +70,6 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
     for cluster in &clusters {
         note_partitions(report, cluster);
     }
-    // Once and for all: who changes to and fro is refused now and then.
     let refusal = hold(&clusters).await.err();
     let mut turns = Turns::default();
     let result = take_turns(report, scale, &clusters, refusal.is_none(), &mut turns).await;
