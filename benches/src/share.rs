@@ -14,8 +14,8 @@ const RUNTIME_NS: u64 = (PERIOD_NS as f64 * SHARE) as u64;
 
 /// Holds the main thread of a process to its share for the rest of its life. It may not fork meanwhile.
 ///
-/// There is no way back on purpose: a kernel (6.18) that was asked to and fro did not return all shares of a Redis that had
-/// ended, and once none were left it refused until the machine was started anew.
+/// There is no way back on purpose: a kernel (6.18) that was asked to and fro lost shares for good, and at last refused to
+/// give any. Those of servers that are killed while they are held come back.
 ///
 /// # Errors
 /// Where the kernel does not allow it.
