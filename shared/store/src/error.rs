@@ -10,6 +10,7 @@ use crate::scrub::scrub;
 /// PostgreSQL ended a statement: because of `statement_timeout`, or because somebody cancelled it.
 const QUERY_CANCELED: &str = "57014";
 const FOREIGN_KEY_VIOLATION: &str = "23503";
+const UNIQUE_VIOLATION: &str = "23505";
 /// The server is a standby, or was told to take no writes.
 const READ_ONLY: &str = "25006";
 
@@ -34,6 +35,11 @@ impl StoreError {
 
     pub(crate) fn is_foreign_key(&self) -> bool {
         self.sqlstate.as_deref() == Some(FOREIGN_KEY_VIOLATION)
+    }
+
+    /// Somebody else has the key.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.sqlstate.as_deref() == Some(UNIQUE_VIOLATION)
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
+use crate::persist::Trust;
 use crate::{StoreError, StoreOptions};
 
 /// PostgreSQL, as Weir uses it. Cheap to clone; clones share one pool of connections.
@@ -11,6 +12,7 @@ use crate::{StoreError, StoreOptions};
 pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) options: StoreOptions,
+    pub(crate) trust: Trust,
 }
 
 impl Store {
@@ -25,7 +27,7 @@ impl Store {
     /// Must be called on a tokio runtime.
     pub fn connect_lazy(options: &StoreOptions) -> Result<Self, StoreError> {
         let pool = options.pool().connect_lazy_with(options.connection()?);
-        Ok(Self { pool, options: options.clone() })
+        Ok(Self { pool, options: options.clone(), trust: Trust::default() })
     }
 
     /// Whether PostgreSQL answers.

@@ -8,12 +8,14 @@ mod clients;
 mod keys;
 mod messages;
 mod people;
+mod trust;
 
 use sqlx::{Connection, PgConnection};
 
 use crate::{DialogCache, Fate, NewMessage, Store, StoreError};
 
 use people::People;
+pub(crate) use trust::Trust;
 
 /// A message that no transaction has stored before, with the id that its key was given.
 struct Fresh<'a> {
@@ -32,7 +34,22 @@ impl Store {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let once = || self.on_connection(async |connection| persist(connection, cache, batch).await);
+        if batch.len() >= MANY && self.trust.holds() {
+            match self.persist_as(Claim::Stake, cache, batch).await {
+                Err(error) if error.is_taken() => self.trust.lost(),
+                result => return result,
+            }
+        }
+        self.persist_as(Claim::EachByItself, cache, batch).await
+    }
+
+    async fn persist_as(
+        &self,
+        claim: Claim,
+        cache: &DialogCache,
+        batch: &[NewMessage],
+    ) -> Result<Vec<Fate>, StoreError> {
+        let once = || self.on_connection(async |connection| persist(connection, claim, cache, batch).await);
         match once().await {
             Err(error) if error.is_foreign_key() => {
                 // A client that is remembered was deleted.
@@ -44,13 +61,29 @@ impl Store {
     }
 }
 
+/// For fewer messages the one round trip more of [`Claim::Stake`] costs more than it saves.
+const MANY: usize = 50;
+
+/// How a batch claims its keys.
+#[derive(Debug, Clone, Copy)]
+enum Claim {
+    /// All are new, or the transaction fails.
+    Stake,
+    /// Some may be known.
+    EachByItself,
+}
+
 async fn persist(
     connection: &mut PgConnection,
+    claim: Claim,
     cache: &DialogCache,
     batch: &[NewMessage],
 ) -> Result<Vec<Fate>, StoreError> {
     let mut transaction = connection.begin().await?;
-    let fates = keys::claim(&mut transaction, batch).await?;
+    let fates = match claim {
+        Claim::Stake => keys::stake(&mut transaction, batch).await?,
+        Claim::EachByItself => keys::claim(&mut transaction, batch).await?,
+    };
     let fresh = fresh(batch, &fates);
     let mut people = People::of(&fresh, cache);
     if !fresh.is_empty() {

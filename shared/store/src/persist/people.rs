@@ -7,13 +7,14 @@ use sqlx::PgConnection;
 use super::Fresh;
 use super::clients::{self, Client};
 use crate::cache::KnownDialog;
-use crate::{DialogCache, DialogKey, StoreError};
+use crate::{DialogCache, DialogKey, NewMessage, StoreError};
 
 struct Dialog<'a> {
     /// Index of its client.
     client: usize,
     external_id: &'a str,
-    key: DialogKey,
+    /// One of its messages.
+    message: &'a NewMessage,
     id: Option<i64>,
     from_cache: bool,
 }
@@ -32,27 +33,28 @@ impl<'a> People<'a> {
         let mut people = Self { clients: Vec::new(), dialogs: Vec::new(), dialog_of: Vec::with_capacity(fresh.len()) };
         let mut clients = HashMap::with_capacity(fresh.len());
         let mut dialogs = HashMap::with_capacity(fresh.len());
-        for Fresh { message, .. } in fresh {
+        let mut known = cache.reader();
+        for &Fresh { message, .. } in fresh {
             let client = *clients.entry((&*message.source, &*message.external_client_id)).or_insert_with(|| {
                 people.clients.push(Client::of(message));
                 people.clients.len() - 1
             });
             people.clients[client].hear(message);
-            let dialog = *dialogs.entry((client, &*message.external_dialog_id)).or_insert_with(|| {
-                people.add_dialog(client, &message.external_dialog_id, DialogKey::of(message), cache)
-            });
+            let dialog = *dialogs
+                .entry((client, &*message.external_dialog_id))
+                .or_insert_with(|| people.add_dialog(client, message, known.find(message)));
             people.dialog_of.push(dialog);
         }
         people
     }
 
-    fn add_dialog(&mut self, client: usize, external_id: &'a str, key: DialogKey, cache: &DialogCache) -> usize {
-        let known = cache.get(&key);
+    fn add_dialog(&mut self, client: usize, message: &'a NewMessage, known: Option<KnownDialog>) -> usize {
         if let Some(known) = &known {
             self.clients[client].known.get_or_insert_with(|| known.client.clone());
         }
         let id = known.map(|known| known.dialog_id);
-        self.dialogs.push(Dialog { client, external_id, key, id, from_cache: id.is_some() });
+        let external_id = &message.external_dialog_id;
+        self.dialogs.push(Dialog { client, external_id, message, id, from_cache: id.is_some() });
         self.dialogs.len() - 1
     }
 
@@ -81,7 +83,7 @@ impl<'a> People<'a> {
             if let (Some(dialog_id), Some(known)) = (dialog.id, &client.known)
                 && (!dialog.from_cache || client.is_rewritten)
             {
-                cache.put(dialog.key, KnownDialog { dialog_id, client: known.clone() });
+                cache.put(DialogKey::of(dialog.message), KnownDialog { dialog_id, client: known.clone() });
             }
         }
     }

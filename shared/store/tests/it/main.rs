@@ -12,3 +12,4 @@ mod inspect;
 mod lookups;
 mod migrations;
 mod partitions;
+mod stakes;
