@@ -25,11 +25,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// And how many bytes: more than the buffers on the way hold at once.
 const LINGER_BYTES: usize = 256 << 10;
 
-/// How long a connection is kept ready for its next request before it rests.
-const READY: Duration = Duration::from_millis(20);
-
-/// The same for one whose requests come that soon after each other: to rest and to wake costs some microseconds.
-const READY_FOR_MORE: Duration = Duration::from_secs(1);
+/// How long a connection is kept ready for its next request before it rests, once a request has come that soon after the
+/// answer before it: to rest and to wake costs some microseconds. All others rest at once, so that many that come together
+/// take memory one after the other.
+const READY: Duration = Duration::from_secs(1);
 
 /// What a connection is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +60,7 @@ struct Now {
 impl Pace {
     /// A new connection, which said something at once or is given up at `by`.
     pub(crate) fn new(http: &HttpConfig, by: Instant) -> Arc<Self> {
-        let now = Mutex::new(Now { stage: Stage::Head(by), ready: READY });
+        let now = Mutex::new(Now { stage: Stage::Head(by), ready: Duration::ZERO });
         Arc::new(Self { head: http.header_timeout, idle: http.idle_timeout, now })
     }
 
@@ -74,7 +73,7 @@ impl Pace {
         let mut now = self.now();
         if matches!(now.stage, Stage::Idle(_)) {
             // It was there before the last answer.
-            now.ready = READY_FOR_MORE;
+            now.ready = READY;
         }
         now.stage = Stage::Busy;
     }
@@ -93,7 +92,7 @@ impl Pace {
         let mut now = self.now();
         if let Stage::Idle(since) = now.stage {
             let at = Instant::now();
-            now.ready = if at < since + READY_FOR_MORE { READY_FOR_MORE } else { READY };
+            now.ready = if at < since + READY { READY } else { Duration::ZERO };
             now.stage = Stage::Head(at + self.head);
         }
     }
@@ -168,14 +167,12 @@ impl<T> Timed<T> {
             // The request has deadlines, or its answer has.
             Stage::Idle(_) | Stage::Busy => None,
         };
-        let look = || by.unwrap_or_else(|| Instant::now() + ready);
-        let sleep = self.read_by.get_or_insert_with(|| Box::pin(sleep_until(look())));
-        if by.is_some_and(|by| by < sleep.deadline()) {
-            sleep.as_mut().reset(look());
-        }
-        ready!(sleep.as_mut().poll(cx));
         while by.is_none_or(|by| Instant::now() < by) {
-            sleep.as_mut().reset(look());
+            let look = by.unwrap_or_else(|| Instant::now() + READY);
+            let sleep = self.read_by.get_or_insert_with(|| Box::pin(sleep_until(look)));
+            if look < sleep.deadline() || sleep.is_elapsed() {
+                sleep.as_mut().reset(look);
+            }
             ready!(sleep.as_mut().poll(cx));
         }
         match stage {
@@ -189,6 +186,12 @@ impl<T> Timed<T> {
                 Poll::Ready(Ok(()))
             }
         }
+    }
+
+    fn rests_at_once(&self) -> bool {
+        let Reading::Paced(pace) = &self.reading else { return false };
+        let Now { stage, ready } = *pace.now();
+        matches!(stage, Stage::Idle(_)) && ready.is_zero()
     }
 
     /// Fails when what is to be written has waited for too long, from the moment on when some of it had to wait until
@@ -208,7 +211,8 @@ impl<T> Timed<T> {
 impl<T: Watched> Timed<T> {
     /// Whether hyper gave it up only to let it rest; `unread` is what it had not used.
     pub(crate) fn rests(&mut self, unread: Bytes) -> bool {
-        self.unread = unread;
+        // Bytes keep all of hyper's buffer, also when they are none.
+        self.unread = if unread.is_empty() { Bytes::new() } else { unread };
         self.read_by = None;
         self.rests
     }
@@ -300,7 +304,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         let done = Pin::new(&mut self.io).poll_flush(cx);
         if done.is_ready() {
             self.write_by = None;
-            self.unsent = false;
+            if std::mem::take(&mut self.unsent) && self.rests_at_once() {
+                // hyper would not look for bytes again before some are there.
+                cx.waker().wake_by_ref();
+            }
         }
         self.or_not_taken(cx, done)
     }

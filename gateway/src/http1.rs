@@ -55,16 +55,19 @@ async fn spell<S: Stream, F: Future<Output = Answer>>(
     closing: &Shutdown,
     answer: &impl Fn(Request<Incoming>) -> F,
 ) -> Ended<Option<Timed<S>>> {
-    let service = service_fn(async |request| {
+    let service = service_fn(move |request| {
+        // At once: before the first look at what answers it, hyper looks for more bytes.
         pace.busy();
-        let answer = answer(request).await;
-        // hyper ends it, perhaps in the middle of a body: what comes then must not be taken for a request.
-        if answer.headers().contains_key(CONNECTION) {
-            pace.last()
-        } else {
-            pace.idle()
+        async move {
+            let answer = answer(request).await;
+            // hyper ends it, perhaps in the middle of a body: what comes then must not be taken for a request.
+            if answer.headers().contains_key(CONNECTION) {
+                pace.last()
+            } else {
+                pace.idle()
+            }
+            Ok::<_, Infallible>(answer)
         }
-        Ok::<_, Infallible>(answer)
     });
     // Its timer would count idle time as time for the headers; `Timed` has the deadlines.
     let mut connection = http1::Builder::new()

@@ -286,7 +286,8 @@ impl Server {
             dropped("address");
             return;
         };
-        let served = self.clone().serve(stream, peer, (slot, place));
+        // In a box: what is given to `run_until_cancelled_owned` takes its place twice.
+        let served = Box::pin(self.clone().serve(stream, peer, (slot, place)));
         self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
     }
 
