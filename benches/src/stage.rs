@@ -17,8 +17,8 @@ use weir_core::queue::server::Durability;
 use weir_core::secret::SecretUrl;
 use weir_core::shutdown::Shutdown;
 use weir_gateway::GatewayConfig;
-use weir_gateway::config::Rate;
-use weir_stack::testing::{Scratch, scratch, unique_name};
+use weir_gateway::config::{Rate, TlsFiles};
+use weir_stack::testing::{Authority, Scratch, scratch, unique_name};
 use weir_stack::{PostgresOptions, PostgresServer, RedisOptions, RedisServer, free_port};
 use weir_store::{Store, StoreOptions, testing};
 use weir_worker::WorkerConfig;
@@ -37,6 +37,9 @@ const SPLIT: &str = "BENCH_PARTITIONS";
 const NAME: &str = "BENCH_WORKER";
 /// Environment variable that lifts the limit of each client: the busiest of a mix would meet it.
 const LIFTED: &str = "BENCH_CLIENTS_UNLIMITED";
+
+/// Environment variable with the folder of a certificate; without it the gateway speaks without TLS.
+const TLS: &str = "BENCH_TLS";
 
 /// Partitions of a queue, unless their number is what is measured.
 pub(crate) const PARTITIONS: u16 = 4;
@@ -62,6 +65,12 @@ pub(crate) async fn serve_gateway(durability: Durability) -> Result<()> {
     config.bounds.backlog = NO_BOUNDS.backlog;
     // Room for ten thousand idle connections and one that asks.
     config.http.connections = 11_000;
+    // And time for those that say nothing at all.
+    config.http.header_timeout = Duration::from_secs(120);
+    config.tls = std::env::var_os(TLS).map(|folder| {
+        let folder = Path::new(&folder);
+        TlsFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") }
+    });
     if std::env::var(LIFTED).is_ok() {
         let many = NonZeroU32::new(1_000_000);
         for source in &mut config.sources {
@@ -108,6 +117,23 @@ impl Gateway {
         }
         serve(&["serve-gateway", "--durability", self.durability], redis, env).await
     }
+}
+
+/// A gateway that speaks TLS, once it listens, and the authority that its clients have to believe.
+pub(crate) async fn with_tls(redis: &str) -> Result<(Served, Authority, Scratch)> {
+    let (authority, folder) = (Authority::new("Weir's stand"), scratch());
+    authority.issue(&["localhost"]).write(folder.path());
+    let port = free_port()?;
+    let env = [(PORT, port.to_string()), (REDIS, redis.to_owned()), (TLS, folder.path().display().to_string())];
+    let child = Child::start(&["serve-gateway", "--durability", Gateway::MEMORY.durability], &env)?;
+    let served = Served { child, address: ([127, 0, 0, 1], port).into() };
+    for _ in 0..500 {
+        if TcpStream::connect(served.address).await.is_ok() {
+            return Ok((served, authority, folder));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("the gateway with TLS does not listen within ten seconds")
 }
 
 /// A bare hyper server.

@@ -121,14 +121,12 @@ impl Ingest {
         let admitted = match self.admit(peer, &head, &mut body).await {
             Ok(Admitted::Messages(admitted)) => admitted,
             Ok(Admitted::Probe) => {
-                return json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
+                let answer = json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
+                return last_unless(body.is_end_stream(), &head, answer);
             }
             Err(rejection) => {
-                let mut answer = rejection.answer();
-                if !self.discard(&rejection, &head, body).await && head.version < Version::HTTP_2 {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                return answer;
+                let answer = rejection.answer();
+                return last_unless(self.discard(&rejection, &head, body).await, &head, answer);
             }
         };
         // Headers are a part of the connection's buffer too, which is free again while the messages wait.
@@ -300,6 +298,14 @@ impl Ingest {
         }
         prepare(source, trace.child(), item.get().as_bytes())
     }
+}
+
+/// The last answer of its connection unless the request was read to its end, which over HTTP/2 is the stream's matter.
+fn last_unless(whole: bool, head: &Parts, mut answer: Answer) -> Answer {
+    if !whole && head.version < Version::HTTP_2 {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// How many messages a body will turn out to hold at most, as far as its declared length tells: the shortest have about

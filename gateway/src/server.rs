@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{CONNECTION, HeaderValue};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,9 +23,10 @@ use weir_core::queue::{Queue, QueueError};
 use weir_core::shutdown::Shutdown;
 
 use crate::config::{GatewayConfig, HttpConfig};
-use crate::deadline::{Pace, Reading, Timed, dropped};
+use crate::deadline::{Reading, Timed, dropped};
 use crate::flood::FrameMeter;
 use crate::guard::{Guard, Watch};
+use crate::http1::{self, Ended};
 use crate::ingest::{DISCARD_TIME, Ingest};
 use crate::listen;
 use crate::peers::{Peers, Place};
@@ -136,7 +137,7 @@ impl Gateway {
         let accepting: Vec<JoinHandle<()>> = listeners
             .into_iter()
             .map(|listener| {
-                let server = Server {
+                let server = Arc::new(Server {
                     ingest: ingest.clone(),
                     tls: tls.clone(),
                     http: config.http.clone(),
@@ -146,9 +147,9 @@ impl Gateway {
                     shutdown: shutdown.clone(),
                     closing: closing.clone(),
                     cut: cut.clone(),
-                    looked: looked.clone(),
-                };
-                tokio::spawn(guarded("accept", shutdown.clone(), server.accept(listener, shared)))
+                });
+                let accepting = server.accept(listener, shared, looked.clone());
+                tokio::spawn(guarded("accept", shutdown.clone(), accepting))
             })
             .collect();
         shutdown.cancelled().await;
@@ -217,11 +218,10 @@ async fn export_in_flight(writer: Writer, shutdown: Shutdown) {
 
 /// Headers of one request, both in HTTP/1 and in HTTP/2. Webhooks have a dozen with some hundred bytes; proxies in front
 /// of us allow about as much as this. More is answered with 431.
-const HEADERS: usize = 100;
-const HEADER_BYTES: usize = 16 << 10;
+pub(crate) const HEADERS: usize = 100;
+pub(crate) const HEADER_BYTES: usize = 16 << 10;
 
 /// What serves the connections of one listener.
-#[derive(Clone)]
 struct Server {
     ingest: Arc<Ingest>,
     tls: Option<Arc<Tls>>,
@@ -235,22 +235,20 @@ struct Server {
     closing: Shutdown,
     /// Ends connections whatever they are doing.
     cut: Shutdown,
-    /// Changes when Redis was looked at.
-    looked: watch::Receiver<Health>,
 }
 
 impl Server {
     /// Accepts until shutdown. What then waits in a queue that nobody shares with us is accepted too: it would be reset.
-    async fn accept(mut self, listener: TcpListener, shared: bool) {
-        // Before, all it could say is 503, where another gateway that shares the socket can do better.
-        self.shutdown.run_until_cancelled(self.looked.changed()).await;
+    async fn accept(self: Arc<Self>, listener: TcpListener, shared: bool, mut looked: watch::Receiver<Health>) {
+        // Before Redis was looked at, all it could say is 503, where another gateway that shares the socket can do better.
+        self.shutdown.run_until_cancelled(looked.changed()).await;
         self.accept_until_shutdown(&listener).await;
         if !shared && let Err(error) = self.accept_waiting(listener) {
             tracing::warn!(%error, "connections that waited may have been lost");
         }
     }
 
-    fn accept_waiting(&self, listener: TcpListener) -> io::Result<()> {
+    fn accept_waiting(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
         // Only the system knows what waits there: the runtime may not have heard of it yet.
         let listener = listener.into_std()?;
         while let Ok(slot) = self.slots.clone().try_acquire_owned() {
@@ -265,7 +263,7 @@ impl Server {
         Ok(())
     }
 
-    async fn accept_until_shutdown(&self, listener: &TcpListener) {
+    async fn accept_until_shutdown(self: &Arc<Self>, listener: &TcpListener) {
         let mut failures = Failures::default();
         loop {
             let slot = self.shutdown.run_until_cancelled(self.slots.clone().acquire_owned());
@@ -283,19 +281,21 @@ impl Server {
     }
 
     /// Serves a connection, unless its address has all that it may have.
-    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    fn start(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let Some(place) = self.peers.admit(peer.ip()) else {
             dropped("address");
             return;
         };
-        let served = self.clone().serve(stream, peer, (slot, place));
+        // In a box: what is given to `run_until_cancelled_owned` takes its place twice.
+        let served = Box::pin(self.clone().serve(stream, peer, (slot, place)));
         self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
     }
 
-    async fn serve(self, stream: TcpStream, peer: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
+    /// What few connections need is in boxes: each has a task as large as the largest of its states.
+    async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, held: (OwnedSemaphorePermit, Place)) {
         drop(stream.set_nodelay(true));
         let ended = match &self.tls {
-            Some(tls) => self.serve_tls(tls, stream, peer).await,
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, peer)).await,
             None => self.serve_plain(stream, peer).await,
         };
         if let Err(error) = ended {
@@ -304,11 +304,11 @@ impl Server {
         drop(held);
     }
 
-    async fn serve_plain(&self, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+    async fn serve_plain(&self, stream: TcpStream, peer: SocketAddr) -> Ended {
         let by = Instant::now() + self.http.header_timeout;
         let hello = timeout_at(by, speaks_http2(&stream));
         match self.closing.run_until_cancelled(hello).await {
-            Some(Ok(Ok(true))) => self.serve_http2(stream, peer, by).await,
+            Some(Ok(Ok(true))) => Box::pin(self.serve_http2(stream, peer, by)).await,
             Some(Ok(Ok(false))) => self.serve_http1(stream, peer, by).await,
             Some(Err(_)) => {
                 dropped("header");
@@ -318,11 +318,11 @@ impl Server {
         }
     }
 
-    async fn serve_tls(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+    async fn serve_tls(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) -> Ended {
         let by = Instant::now() + self.http.header_timeout;
-        match self.closing.run_until_cancelled(tls.greet(stream, by)).await {
+        match self.closing.run_until_cancelled(Box::pin(tls.greet(stream, by))).await {
             Some(Ok(Greeted::Http1(stream))) => self.serve_http1(stream, peer, by).await,
-            Some(Ok(Greeted::Http2(stream))) => self.serve_http2(tls::with_preface(stream), peer, by).await,
+            Some(Ok(Greeted::Http2(stream))) => Box::pin(self.serve_http2(tls::with_preface(stream), peer, by)).await,
             Some(Err(error)) => {
                 if error.kind() == io::ErrorKind::TimedOut {
                     dropped("header");
@@ -336,40 +336,21 @@ impl Server {
     }
 
     /// Serves a connection whose first head has to be there at `by`.
-    async fn serve_http1(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> hyper::Result<()> {
-        let pace = Pace::new(&self.http, by);
-        let stream = Timed::new(stream, Reading::Paced(pace.clone()), &self.http, self.closing.clone());
-        let (ingest, address) = (&*self.ingest, peer.ip());
-        let service = service_fn(async |request| {
-            pace.busy();
-            let mut answer = ingest.answer(address, request).await;
-            pace.idle();
+    async fn serve_http1(&self, stream: impl http1::Stream, peer: SocketAddr, by: Instant) -> Ended {
+        let address = peer.ip();
+        let answer = move |request| async move {
+            let mut answer = self.ingest.answer(address, request).await;
             if self.shutdown.is_cancelled() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
-        });
-        // Its timer would count idle time as time for the headers; `Timed` has the deadlines.
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .max_headers(HEADERS)
-            .max_header_size(HEADER_BYTES)
-            .max_buf_size(64 << 10)
-            // An answer of one frame is cheaper copied than as two pieces. Not `pipeline_flush`: it holds answers back
-            // for as long as a part of another request has arrived, in memory without bound.
-            .writev(false)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await
+            answer
+        };
+        http1::serve(stream, by, (&self.http, &self.closing), answer).await
     }
 
     /// Serves a connection whose first request has to be there at `by`. HTTP/2 can say that no more is wanted and still
     /// serve what was sent before the other side heard it.
-    async fn serve_http2(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> hyper::Result<()> {
+    async fn serve_http2(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> Ended {
         let stream = Timed::new(stream, Reading::Metered(FrameMeter::new()), &self.http, self.closing.clone());
         let ingest = self.ingest.clone();
         let service = service_fn(move |request| {
@@ -393,17 +374,17 @@ impl Server {
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            ended = connection.as_mut() => return ended,
+            ended = connection.as_mut() => return Ok(ended?),
             () = self.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                return connection.await;
+                return Ok(connection.await?);
             }
             () = streams.quiet(by.saturating_duration_since(Instant::now()), self.http.idle_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
         dropped("idle");
         // Who is going to leave says so at once.
-        timeout(self.http.header_timeout, connection).await.unwrap_or(Ok(()))
+        Ok(timeout(self.http.header_timeout, connection).await.unwrap_or(Ok(()))?)
     }
 
     /// What all the parts of a request may take together.

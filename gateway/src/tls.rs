@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -20,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 use weir_core::shutdown::Shutdown;
 
 use crate::config::TlsFiles;
+use crate::deadline::Watched;
 use crate::server::PREFACE;
 
 /// How often the files are looked at.
@@ -52,9 +54,17 @@ struct Served {
 
 /// A connection after its handshake.
 pub(crate) enum Greeted {
-    Http1(TlsStream<TcpStream>),
+    Http1(Box<TlsStream<TcpStream>>),
     /// Its preface was read.
-    Http2(TlsStream<TcpStream>),
+    Http2(Box<TlsStream<TcpStream>>),
+}
+
+impl Watched for Box<TlsStream<TcpStream>> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (socket, session) = self.get_ref();
+        // Bytes that were deciphered are no longer in the socket; with none of them there, it wants more.
+        if session.wants_read() { socket.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
+    }
 }
 
 /// Whether these files can be served.
@@ -74,7 +84,7 @@ impl Tls {
     pub(crate) async fn greet(&self, stream: TcpStream, by: Instant) -> io::Result<Greeted> {
         let config = self.served.borrow().config.clone();
         let greet = async {
-            let mut stream = TlsAcceptor::from(config).accept(stream).await?;
+            let mut stream = Box::new(TlsAcceptor::from(config).accept(stream).await?);
             if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
                 return Ok(Greeted::Http1(stream));
             }
@@ -114,7 +124,7 @@ impl Tls {
 }
 
 /// A preface that was read, in front of what follows.
-pub(crate) fn with_preface(stream: TlsStream<TcpStream>) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(crate) fn with_preface(stream: Box<TlsStream<TcpStream>>) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
     let (read, write) = tokio::io::split(stream);
     tokio::io::join(PREFACE.chain(read), write)
 }
@@ -230,7 +240,13 @@ fn in_key(files: &TlsFiles, reason: String) -> TlsError {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::pin::Pin;
 
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::io::{AsyncWriteExt as _, ReadBuf};
+    use tokio::net::TcpListener;
     use weir_stack::testing::{Authority, Issued, Scratch, scratch};
 
     use super::*;
@@ -295,6 +311,53 @@ mod tests {
         fs::write(&tls.files.key, &second.key).unwrap();
         tls.look().await.unwrap();
         assert_ne!(served(), before);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_with_the_end_of_the_handshake_is_seen() {
+        let (folder, authority) = (scratch(), Authority::new("Weir's tests"));
+        let (certificate, key) = authority.issue(&["localhost"]).write(folder.path());
+        let tls = Tls::load(&TlsFiles { certificate, key }).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap().0;
+        let talking = talk(&authority, &mut socket);
+        let greeting = tls.greet(server, Instant::now() + Duration::from_secs(60));
+        let (Ok(Greeted::Http1(mut stream)), ()) = tokio::join!(greeting, talking) else { panic!("no HTTP/1.1") };
+        let readable = poll_fn(|cx| stream.poll_readable(cx));
+        tokio::time::timeout(Duration::from_secs(60), readable).await.expect("bytes").unwrap();
+        let mut bytes = [0; 64];
+        assert_eq!(stream.read(&mut bytes).await.unwrap(), 3);
+        let nothing = poll_fn(|cx| {
+            let read = Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut bytes)).is_pending();
+            Poll::Ready(read && stream.poll_readable(cx).is_pending())
+        });
+        assert!(nothing.await);
+    }
+
+    /// A client that sends the beginning of a request together with the last of its handshake.
+    async fn talk(authority: &Authority, socket: &mut TcpStream) {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).unwrap()).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let (mut flight, mut buffer) = (Vec::new(), [0; 8192]);
+        while client.is_handshaking() {
+            client.write_tls(&mut flight).unwrap();
+            socket.write_all(&flight).await.unwrap();
+            flight.clear();
+            let n = socket.read(&mut buffer).await.unwrap();
+            let mut bytes = &buffer[..n];
+            while !bytes.is_empty() {
+                client.read_tls(&mut bytes).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        client.writer().write_all(b"GET").unwrap();
+        while client.wants_write() {
+            client.write_tls(&mut flight).unwrap();
+        }
+        socket.write_all(&flight).await.unwrap();
     }
 
     #[test]

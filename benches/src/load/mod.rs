@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::child::{Watched, cpu_of};
 pub(crate) use make::{Maker, Mix, Target};
-pub(crate) use paced::{Paced, accepts, idle, paced, read_whole};
+pub(crate) use paced::{Paced, accepts, idle, idle_over_tls, paced, read_whole, silent};
 pub(crate) use tally::Tally;
 use wire::Http2;
 pub(crate) use wire::{Http1, Wire};

@@ -2,11 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tokio::io::AsyncReadExt as _;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use weir_stack::testing::Authority;
 
 use super::wire::{Head, Http1};
 use super::{Maker, Mix, Target};
@@ -80,7 +88,7 @@ async fn hundred(
 }
 
 /// Reads one answer with a Content-Length; gives its length.
-pub(crate) async fn read_whole(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) async fn read_whole(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     loop {
         let n = stream.read(&mut buffer[filled..]).await?;
@@ -103,6 +111,41 @@ pub(crate) async fn idle(address: SocketAddr, connections: usize) -> Result<Vec<
         maker.turn();
         connection.exchange(maker.request()).await?;
         open.push(connection);
+    }
+    Ok(open)
+}
+
+/// The same over TLS.
+pub(crate) async fn idle_over_tls(
+    address: SocketAddr,
+    authority: &Authority,
+    connections: usize,
+) -> Result<Vec<TlsStream<TcpStream>>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.certificate().as_bytes())?)?;
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    // Each is a client of its own, which the gateway has not seen before.
+    config.resumption = Resumption::disabled();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut open = Vec::with_capacity(connections);
+    let mut maker = Maker::new(&Mix::default(), &Target::webhook(1), rand::random(), 0);
+    let mut buffer = [0; 2048];
+    for _ in 0..connections {
+        let name = ServerName::try_from("localhost")?;
+        let mut stream = connector.connect(name, TcpStream::connect(address).await?).await?;
+        maker.turn();
+        stream.write_all(maker.request()).await?;
+        read_whole(&mut stream, &mut buffer).await?;
+        open.push(stream);
+    }
+    Ok(open)
+}
+
+/// Connections that say nothing at all.
+pub(crate) async fn silent(address: SocketAddr, connections: usize) -> Result<Vec<TcpStream>> {
+    let mut open = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        open.push(TcpStream::connect(address).await?);
     }
     Ok(open)
 }
