@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Subscriber, set_default};
-use tracing::{Event, Metadata};
+use tracing::{Dispatch, Event, Metadata};
 
 /// Panics where a log line is written, on the thread that set it, for tests on a runtime of one thread; and on threads that
 /// take over where their parent's lines go, if it was set before them. Ends when it is dropped.
 pub struct Trap {
     sprung: Arc<AtomicUsize>,
     _guard: DefaultGuard,
+    /// With a single subscriber in the process, a thread without any that comes to a line first would have it left out
+    /// everywhere.
+    _second: Dispatch,
 }
 
 impl Trap {
@@ -21,8 +24,9 @@ impl Trap {
     /// `message=stored class="data" `.
     pub fn set(times: usize, parts: &'static [&'static str]) -> Self {
         let sprung = Arc::new(AtomicUsize::new(0));
+        let second = Dispatch::new(Wire { times: 0, parts, sprung: sprung.clone() });
         let guard = set_default(Wire { times, parts, sprung: sprung.clone() });
-        Self { sprung, _guard: guard }
+        Self { sprung, _guard: guard, _second: second }
     }
 
     /// How often it has panicked.
