@@ -160,3 +160,18 @@ async fn a_large_batch_goes_in_whole() {
     results.iter().for_each(accepted);
     assert_eq!(place.balance().await.accepted, 5000);
 }
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_added_behind_another_leaves_no_id_behind() {
+    let place = Place::new().await;
+    let enqueuer = place.enqueuer();
+    new_id(&enqueuer.enqueue(&[message("warm", "x")]).await[0]);
+    // The next number still has fourteen digits, the one behind it is no number of an entry when Lua writes it.
+    let () = place.ask(&["XSETID", "weir:{0}:ingest", "9999999999999-99999999999998"]).await;
+    let batch = [message("a", "x"), message("b", "x")];
+    let results = enqueuer.enqueue(&batch).await;
+    assert!(results[0].is_ok() && results[1].is_err(), "{results:?}");
+    assert_eq!((place.length("weir:{0}:ingest").await, place.balance().await.accepted), (2, 2));
+    new_id(&enqueuer.enqueue(&batch[1..]).await[0]);
+    assert_eq!((place.length("weir:{0}:ingest").await, place.balance().await.accepted), (3, 3));
+}
