@@ -62,10 +62,9 @@ pub struct HttpConfig {
     pub connections_per_address: usize,
     /// Messages between decode and answer at once; more get 503. Default 8,192.
     pub in_flight: usize,
-    /// While more messages come than Redis takes, only so many may be in flight as it takes in this time, and 512 at
-    /// least: what is accepted then does not wait in vain. It has to be several times what a batch takes at Redis (the way
-    /// there, the fsync, at level `replica` the replicas): with less, batches get small and less is accepted under
-    /// overload than could be. Default 7 ms.
+    /// While more messages come than Redis takes, only so many may be in flight as it takes in this time and four times the
+    /// way there (with the fsync, at level `replica` with the replicas), and 512 at least: what is accepted then does not wait
+    /// in vain. The way is measured. Default 7 ms.
     pub queue_delay: Duration,
     /// Largest body of one message. Default 64 KiB.
     pub body_limit: u64,

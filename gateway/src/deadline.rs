@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::config::HttpConfig;
 use crate::flood::FrameMeter;
-use weir_core::shutdown::Shutdown;
+use crate::stop::Stop;
 
 /// How long a connection that we have closed is still read from: bytes that nobody read would make the kernel reset it,
 /// and the answer that was sent last would be lost with it.
@@ -126,7 +126,7 @@ pub(crate) struct Timed<T> {
     write_timeout: Duration,
     /// Set while bytes wait to be taken; how long it is since they wait.
     write_by: Option<Pin<Box<Sleep>>>,
-    shutdown: Shutdown,
+    closing: Stop,
     /// Some of what was written may not have been taken yet.
     unsent: bool,
     /// Our side is closed; the other one is read until then, and so many bytes.
@@ -138,7 +138,7 @@ pub(crate) struct Timed<T> {
 }
 
 impl<T> Timed<T> {
-    pub(crate) fn new(io: T, reading: Reading, http: &HttpConfig, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(io: T, reading: Reading, http: &HttpConfig, closing: Stop) -> Self {
         let write_timeout = http.write_timeout;
         Self {
             io,
@@ -146,7 +146,7 @@ impl<T> Timed<T> {
             read_by: None,
             write_timeout,
             write_by: None,
-            shutdown,
+            closing,
             unsent: false,
             linger: None,
             rests: false,
@@ -224,14 +224,14 @@ impl<T: Watched> Timed<T> {
     }
 
     async fn becomes_readable(&mut self) -> io::Result<bool> {
-        let Self { io, reading: Reading::Paced(pace), shutdown, .. } = self else { return Ok(true) };
+        let Self { io, reading: Reading::Paced(pace), closing, .. } = self else { return Ok(true) };
         let by = match pace.now().stage {
             Stage::Idle(since) => since + pace.idle,
             Stage::Head(by) | Stage::Last(by) => by,
             Stage::Busy => return Ok(true),
         };
         let readable = timeout_at(by, poll_fn(|cx| io.poll_readable(cx)));
-        match shutdown.run_until_cancelled(readable).await {
+        match closing.or(readable).await {
             Some(Ok(readable)) => readable.map(|()| true),
             Some(Err(_)) if matches!(pace.now().stage, Stage::Head(_)) => Err(overdue()),
             Some(Err(_)) => {
@@ -328,7 +328,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
             }
         };
         let mut rest = [0; 4096];
-        while left > 0 && !me.shutdown.is_cancelled() && Instant::now() < until {
+        while left > 0 && !me.closing.is_given() && Instant::now() < until {
             let mut rest = ReadBuf::new(&mut rest);
             match Pin::new(&mut me.io).poll_read(cx, &mut rest) {
                 Poll::Ready(Ok(())) if !rest.filled().is_empty() => left = left.saturating_sub(rest.filled().len()),

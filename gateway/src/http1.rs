@@ -14,12 +14,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
-use weir_core::shutdown::Shutdown;
 
 use crate::answer::Answer;
 use crate::config::HttpConfig;
 use crate::deadline::{Pace, Reading, Timed, Watched};
 use crate::server::{HEADER_BYTES, HEADERS};
+use crate::stop::Stop;
 
 /// How a connection ended.
 pub(crate) type Ended<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -34,7 +34,7 @@ impl<S: AsyncRead + AsyncWrite + Watched + Unpin> Stream for S {}
 pub(crate) async fn serve<F: Future<Output = Answer>>(
     stream: impl Stream,
     by: Instant,
-    (http, closing): (&HttpConfig, &Shutdown),
+    (http, closing): (&HttpConfig, &Stop),
     answer: impl Fn(Request<Incoming>) -> F,
 ) -> Ended {
     let pace = Pace::new(http, by);
@@ -52,7 +52,7 @@ pub(crate) async fn serve<F: Future<Output = Answer>>(
 async fn spell<S: Stream, F: Future<Output = Answer>>(
     stream: Timed<S>,
     pace: &Arc<Pace>,
-    closing: &Shutdown,
+    closing: &Stop,
     answer: &impl Fn(Request<Incoming>) -> F,
 ) -> Ended<Option<Timed<S>>> {
     let service = service_fn(move |request| {
@@ -79,7 +79,7 @@ async fn spell<S: Stream, F: Future<Output = Answer>>(
         // for as long as a part of another request has arrived, in memory without bound.
         .writev(false)
         .serve_connection(TokioIo::new(stream), service);
-    let ended = match closing.run_until_cancelled(&mut connection).await {
+    let ended = match closing.or(&mut connection).await {
         Some(ended) => ended,
         None => {
             Pin::new(&mut connection).graceful_shutdown();
@@ -121,7 +121,7 @@ mod tests {
         client: TcpStream,
         stream: Timed<TcpStream>,
         pace: Arc<Pace>,
-        closing: Shutdown,
+        closing: Stop,
     }
 
     fn http(flags: &[(&str, &str)]) -> HttpConfig {
@@ -140,7 +140,7 @@ mod tests {
 
     impl Both {
         async fn new(flags: &[(&str, &str)]) -> Self {
-            let (http, closing, (client, server)) = (http(flags), Shutdown::new(), pair().await);
+            let (http, closing, (client, server)) = (http(flags), Stop::new(), pair().await);
             let pace = Pace::new(&http, Instant::now() + http.header_timeout);
             let stream = Timed::new(server, Reading::Paced(pace.clone()), &http, closing.clone());
             Self { client, stream, pace, closing }
@@ -258,7 +258,7 @@ mod tests {
             both.write(REQUEST).await;
             both = both.until_it_rests(echo).await;
             if stops {
-                both.closing.cancel();
+                both.closing.give();
             }
             assert!(!soon(both.stream.wakes()).await.unwrap());
         }
@@ -275,7 +275,7 @@ mod tests {
         let (mut client, server) = pair().await;
         let http = http(&[("http.idle_timeout", "100ms")]);
         client.write_all(REQUEST.as_bytes()).await.unwrap();
-        let (closing, mut answers) = (Shutdown::new(), String::new());
+        let (closing, mut answers) = (Stop::new(), String::new());
         let by = Instant::now() + http.header_timeout;
         let serving = serve(server, by, (&http, &closing), echo);
         let (served, read) = soon(async { tokio::join!(serving, client.read_to_string(&mut answers)) }).await;

@@ -1,20 +1,24 @@
 //! A request's way from its first header to its answer.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
 use ipnet::IpNet;
 use metrics::{Counter, Histogram};
 use serde_json::value::RawValue;
+use smallvec::smallvec;
 use weir_core::queue::enqueue::{Enqueued, NewEntry};
 use weir_core::queue::server::Durability;
 use weir_core::trace::TraceParent;
@@ -27,7 +31,7 @@ use crate::guard::Watch;
 use crate::limit::{AddressLimiter, BodyMemory, Held};
 use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
-use crate::writer::{self, Writer};
+use crate::writer::{self, Answers, Writer};
 
 /// Bytes of path and query at most: what RFC 9110 asks everybody to support at least. No path of ours is longer than 80.
 const URI_BYTES: usize = 8000;
@@ -118,7 +122,7 @@ impl Ingest {
     pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let (head, mut body) = request.into_parts();
-        let admitted = match self.admit(peer, &head, &mut body).await {
+        let admitted = match self.admit(peer, &head, &mut body, started).await {
             Ok(Admitted::Messages(admitted)) => admitted,
             Ok(Admitted::Probe) => {
                 let answer = json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
@@ -165,7 +169,13 @@ impl Ingest {
     }
 
     /// Everything up to the body's last byte: path, limits, media type, proof.
-    async fn admit(&self, peer: IpAddr, head: &Parts, body: &mut Incoming) -> Result<Admitted, Rejection> {
+    async fn admit(
+        &self,
+        peer: IpAddr,
+        head: &Parts,
+        body: &mut Incoming,
+        started: Instant,
+    ) -> Result<Admitted, Rejection> {
         check_framing(head)?;
         let route = self.sources.route(head.uri.path()).ok_or(Rejection::NotFound)?;
         match head.method {
@@ -185,7 +195,7 @@ impl Ingest {
         if !self.writer.has_room(expected_messages(route.batch, body)) {
             return Err(self.too_many());
         }
-        let (bytes, held) = self.read_body(body, limit).await?;
+        let (bytes, held) = self.read_body(body, limit, started).await?;
         // Reset with NO_ERROR, an HTTP/2 body ends for hyper as one does that is whole.
         if head.version == Version::HTTP_2 && !body.is_end_stream() {
             return Err(Rejection::BodyBroken);
@@ -222,11 +232,11 @@ impl Ingest {
         self.watch.verdict.borrow().retry_after.max(1)
     }
 
-    async fn read_body(&self, body: &mut Incoming, limit: u64) -> Result<(Bytes, Held), Rejection> {
+    async fn read_body(&self, body: &mut Incoming, limit: u64, started: Instant) -> Result<(Bytes, Held), Rejection> {
         if body.size_hint().lower() > limit {
             return Err(Rejection::TooLarge { limit });
         }
-        let pace = BodyPace { started: Instant::now(), limit: self.body_timeout, rate: self.body_rate };
+        let pace = BodyPace { started, limit: self.body_timeout, rate: self.body_rate };
         let mut held = self.body_memory.hold();
         let body = collect(body, limit, pace, &mut held).await?.ok_or_else(|| self.too_many())?;
         Ok((body, held))
@@ -238,7 +248,7 @@ impl Ingest {
         let entry = prepare(source, trace, &body)?;
         // The body is a part of the connection's buffer, which is free again while we wait.
         drop(body);
-        let waiter = self.writer.send(vec![entry]).map_err(|_| self.too_many())?;
+        let waiter = self.writer.send(smallvec![entry]).map_err(|_| self.too_many())?;
         let outcome = self.outcome(waiter.answers().await.pop().unwrap_or_else(|| Err(writer::lost())))?;
         tracing::debug!(trace = %trace.trace(), message_id = outcome.message_id, status = outcome.status, "accepted");
         Ok(json(outcome.code(), &outcome))
@@ -254,11 +264,11 @@ impl Ingest {
         match enqueued {
             Enqueued::New(id) => {
                 self.metrics.taken.increment(1);
-                Ok(Outcome { status: "accepted", message_id: id.to_string(), durability: Some(self.durability) })
+                Ok(Outcome { status: "accepted", message_id: id.text(), durability: Some(self.durability) })
             }
             Enqueued::Duplicate(id) => {
                 self.metrics.duplicates.increment(1);
-                Ok(Outcome { status: "duplicate", message_id: id.to_string(), durability: None })
+                Ok(Outcome { status: "duplicate", message_id: id.text(), durability: None })
             }
             Enqueued::Conflict(first) => {
                 self.metrics.conflicts.increment(1);
@@ -280,9 +290,9 @@ impl Ingest {
             .iter()
             .map(|item| self.prepare_item(&route.source, trace, item).map(|entry| entries.push(entry)))
             .collect();
-        let mut answers = Vec::new().into_iter();
+        let mut answers = Answers::new().into_iter();
         if !entries.is_empty() {
-            answers = self.writer.send(entries).map_err(|_| self.too_many())?.answers().await.into_iter();
+            answers = self.writer.send(entries.into()).map_err(|_| self.too_many())?.answers().await.into_iter();
         }
         let mut outcome = || self.outcome(answers.next().unwrap_or_else(|| Err(writer::lost())));
         let results: Vec<_> = prepared.into_iter().map(|item| item.and_then(|()| outcome())).collect();
@@ -403,9 +413,8 @@ async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace, held: &mut Hel
     let mut rest = BytesMut::new();
     loop {
         let by = pace.deadline(first.len() + rest.len());
-        let next = tokio::time::timeout_at(by.into(), body.frame()).await;
-        let Some(frame) = next.map_err(|_| Rejection::BodyTimeout)? else { break };
-        let Ok(data) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else { continue };
+        let Some(frame) = next_frame(body, by).await? else { break };
+        let Ok(data) = frame.into_data() else { continue };
         let length = first.len() + rest.len() + data.len();
         if length as u64 > limit {
             return Err(Rejection::TooLarge { limit });
@@ -424,6 +433,19 @@ async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace, held: &mut Hel
         }
     }
     Ok(Some(if rest.is_empty() { first } else { rest.freeze() }))
+}
+
+/// The next piece of a body, or none after the last one. Most are there already and need no timer.
+async fn next_frame(body: &mut Incoming, by: Instant) -> Result<Option<Frame<Bytes>>, Rejection> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    let there = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+    let next = match there {
+        Poll::Ready(next) => next,
+        Poll::Pending => tokio::time::timeout_at(by.into(), body.frame()).await.map_err(|_| Rejection::BodyTimeout)?,
+    };
+    next.transpose().map_err(|_| Rejection::BodyBroken)
 }
 
 /// Continues the sender's trace, or begins one.

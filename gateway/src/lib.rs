@@ -1,8 +1,8 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
 //! `listen` has the sockets and `server` accepts connections, as many as `peers` admits of an address, with the
-//! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `http1` lets them rest between requests; `tls` shakes
-//! hands where it is configured; `pressure` says how much fits;
+//! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `http1` lets them rest between requests; `stop` ends
+//! them; `tls` shakes hands where it is configured; `pressure` says how much fits;
 //! `ingest` shows a request's whole way in two functions: `address`, `source` and `verify` say who sends, `decode` makes
 //! a message of the body or names every fault, `storable` among them what PostgreSQL could not hold, `limit` says when it
 //! is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and `rejection`
@@ -21,6 +21,8 @@ mod deadline;
 mod flood;
 
 mod http1;
+
+mod stop;
 
 mod streams;
 

@@ -30,6 +30,7 @@ use crate::http1::{self, Ended};
 use crate::ingest::{DISCARD_TIME, Ingest};
 use crate::listen;
 use crate::peers::{Peers, Place};
+use crate::stop::Stop;
 use crate::streams::Streams;
 use crate::tls::{self, Greeted, Tls, TlsError};
 use crate::writer::Writer;
@@ -131,7 +132,7 @@ impl Gateway {
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow(ended.clone())));
         let ingest = Arc::new(Ingest::new(&config, watch, writer));
         let connections = TaskTracker::new();
-        let (closing, cut) = (Shutdown::new(), Shutdown::new());
+        let (closing, cut) = (Stop::new(), Stop::new());
         let slots = Arc::new(Semaphore::new(config.http.connections));
         let peers = Peers::new(config.http.connections_per_address, config.trusted_proxies.clone());
         let accepting: Vec<JoinHandle<()>> = listeners
@@ -194,16 +195,16 @@ fn on_own_thread(work: impl Future<Output = ()> + Send + 'static, broken: Shutdo
 }
 
 /// Waits until all connections have ended: idle ones are closed after a moment, all of them after `limit`.
-async fn drain(connections: &TaskTracker, limit: Duration, closing: &Shutdown, cut: &Shutdown) {
+async fn drain(connections: &TaskTracker, limit: Duration, closing: &Stop, cut: &Stop) {
     connections.close();
     let deadline = Instant::now() + limit;
     if timeout(LINGER.min(limit / 2), connections.wait()).await.is_ok() {
         return;
     }
-    closing.cancel();
+    closing.give();
     if timeout_at(deadline, connections.wait()).await.is_err() {
         tracing::warn!(open = connections.len(), "connections are cut: they did not finish in time");
-        cut.cancel();
+        cut.give();
         connections.wait().await;
     }
 }
@@ -232,9 +233,9 @@ struct Server {
     /// No more connections; the next answer on each is its last.
     shutdown: Shutdown,
     /// Ends connections that are idle.
-    closing: Shutdown,
+    closing: Stop,
     /// Ends connections whatever they are doing.
-    cut: Shutdown,
+    cut: Stop,
 }
 
 impl Server {
@@ -286,9 +287,10 @@ impl Server {
             dropped("address");
             return;
         };
-        // In a box: what is given to `run_until_cancelled_owned` takes its place twice.
-        let served = Box::pin(self.clone().serve(stream, peer, (slot, place)));
-        self.connections.spawn(self.cut.clone().run_until_cancelled_owned(served));
+        let (cut, served) = (self.cut.clone(), self.clone().serve(stream, peer, (slot, place)));
+        // In a box: what is given to `or` takes its place twice.
+        let served = Box::pin(served);
+        self.connections.spawn(async move { cut.or(served).await });
     }
 
     /// What few connections need is in boxes: each has a task as large as the largest of its states.
@@ -307,7 +309,7 @@ impl Server {
     async fn serve_plain(&self, stream: TcpStream, peer: SocketAddr) -> Ended {
         let by = Instant::now() + self.http.header_timeout;
         let hello = timeout_at(by, speaks_http2(&stream));
-        match self.closing.run_until_cancelled(hello).await {
+        match self.closing.or(hello).await {
             Some(Ok(Ok(true))) => Box::pin(self.serve_http2(stream, peer, by)).await,
             Some(Ok(Ok(false))) => self.serve_http1(stream, peer, by).await,
             Some(Err(_)) => {
@@ -320,7 +322,7 @@ impl Server {
 
     async fn serve_tls(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) -> Ended {
         let by = Instant::now() + self.http.header_timeout;
-        match self.closing.run_until_cancelled(Box::pin(tls.greet(stream, by))).await {
+        match self.closing.or(Box::pin(tls.greet(stream, by))).await {
             Some(Ok(Greeted::Http1(stream))) => self.serve_http1(stream, peer, by).await,
             Some(Ok(Greeted::Http2(stream))) => Box::pin(self.serve_http2(tls::with_preface(stream), peer, by)).await,
             Some(Err(error)) => {

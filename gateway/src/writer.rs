@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use weir_core::alarm::guarded;
@@ -24,13 +26,21 @@ const BATCH: usize = 1024;
 /// Bytes in one batch at most, roughly.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Messages in a batch that tells how long the way to Redis is.
+const SMALL: usize = 64;
+
 /// What became of a message.
 pub(crate) type Answer = Result<Enqueued, EnqueueError>;
 
+/// Messages that came together: mostly one, which needs no memory of its own.
+pub(crate) type Entries = SmallVec<[NewEntry; 1]>;
+/// What became of them, in their order.
+pub(crate) type Answers = SmallVec<[Answer; 1]>;
+
 /// Messages on their way that came together, and who waits for them.
 struct Job {
-    entries: Vec<NewEntry>,
-    answers: oneshot::Sender<Vec<Answer>>,
+    entries: Entries,
+    answers: oneshot::Sender<Answers>,
     _budget: Budget,
 }
 
@@ -68,14 +78,14 @@ pub(crate) struct TooMany;
 /// The answers to messages that were sent together.
 pub(crate) struct Waiter {
     messages: usize,
-    answers: oneshot::Receiver<Vec<Answer>>,
+    answers: oneshot::Receiver<Answers>,
     /// What did not fit into one batch with these.
     rest: Option<Box<Waiter>>,
 }
 
 impl Waiter {
     /// Waits for the answers, one per message in their order.
-    pub(crate) async fn answers(self) -> Vec<Answer> {
+    pub(crate) async fn answers(self) -> Answers {
         let Self { messages, answers, rest } = self;
         let mut all = answers.await.unwrap_or_else(|_| (0..messages).map(|_| Err(lost())).collect());
         if let Some(rest) = rest {
@@ -95,13 +105,12 @@ impl Writer {
     ) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (jobs, queue) = mpsc::unbounded_channel();
         let pressure = Pressure::new(http.in_flight);
-        let judge = Judge::new(pressure.clone(), http.queue_delay, BATCH / 2);
-        let work = run(Arc::new(enqueuer), queue, http.batches, judge, trouble);
+        let work = run(Arc::new(enqueuer), queue, http.batches, pressure.clone(), http.queue_delay, trouble);
         (Self { jobs, in_flight: Arc::default(), pressure }, work)
     }
 
     /// Queues entries together, one at least; all or none. A waiter that is dropped changes nothing.
-    pub(crate) fn send(&self, entries: Vec<NewEntry>) -> Result<Waiter, TooMany> {
+    pub(crate) fn send(&self, entries: Entries) -> Result<Waiter, TooMany> {
         self.take_budget(entries.len())?;
         Ok(self.queue(entries))
     }
@@ -116,8 +125,8 @@ impl Writer {
     }
 
     /// The entries' share of the limit is taken already.
-    fn queue(&self, mut entries: Vec<NewEntry>) -> Waiter {
-        let rest = entries.split_off(fitting(&entries));
+    fn queue(&self, mut entries: Entries) -> Waiter {
+        let rest: Entries = entries.drain(fitting(&entries)..).collect();
         let (answers, waiter) = oneshot::channel();
         let messages = entries.len();
         let job = Job { entries, answers, _budget: Budget { in_flight: self.in_flight.clone(), messages } };
@@ -140,7 +149,7 @@ impl Writer {
 }
 
 /// The planted fault's answer: accepted, whatever Redis will say.
-fn answered_already(messages: usize) -> oneshot::Receiver<Vec<Answer>> {
+fn answered_already(messages: usize) -> oneshot::Receiver<Answers> {
     let (answers, waiter) = oneshot::channel();
     let answer = |_| Ok(Enqueued::New(MessageId { partition: 0, ms: 0, seq: 0 }));
     drop(answers.send((0..messages).map(answer).collect()));
@@ -166,9 +175,11 @@ async fn run(
     enqueuer: Arc<Enqueuer>,
     mut queue: mpsc::UnboundedReceiver<Job>,
     batches: usize,
-    mut judge: Judge,
+    pressure: Arc<Pressure>,
+    queue_delay: Duration,
     trouble: Arc<Notify>,
 ) {
+    let mut judge = Judge::new(pressure.clone(), queue_delay, BATCH / 2);
     let slots = Arc::new(Semaphore::new(batches));
     let out = Arc::new(Out::default());
     let sizes = metrics::histogram!("weir_enqueue_batch_size");
@@ -178,15 +189,25 @@ async fn run(
         if waiting.messages == 0 && !waiting.receive(&mut queue).await {
             break;
         }
-        gather(&mut waiting, &mut queue, &out).await;
-        let batch = waiting.take_batch();
+        let looks = judge.wants_to_look(Instant::now());
+        if looks {
+            out.all_returned().await;
+        } else {
+            gather(&mut waiting, &mut queue, &out).await;
+        }
+        let batch = waiting.take_batch(if looks { SMALL } else { BATCH });
         let messages = batch.iter().map(|job| job.entries.len()).sum();
-        judge.sends(messages, Instant::now());
+        let sent = Instant::now();
+        judge.sends(messages, sent);
         sizes.record(messages as f64);
+        let tells_the_way = messages <= SMALL && out.messages.load(Ordering::Relaxed) == 0;
         let under_way = UnderWay::new(out.clone(), messages);
-        let (enqueuer, trouble) = (enqueuer.clone(), trouble.clone());
+        let (enqueuer, trouble, pressure) = (enqueuer.clone(), trouble.clone(), pressure.clone());
         tokio::spawn(guarded("batch", Shutdown::new(), async move {
-            write(&enqueuer, batch, &trouble).await;
+            let written = write(&enqueuer, batch, &trouble).await;
+            if written && tells_the_way {
+                pressure.took(sent.elapsed());
+            }
             drop(under_way);
             drop(slot);
         }));
@@ -211,12 +232,12 @@ impl Waiting {
         received > 0
     }
 
-    /// The first jobs that fit into one batch; at least one.
-    fn take_batch(&mut self) -> Vec<Job> {
+    /// The first jobs that fit into one batch of so many messages; at least one.
+    fn take_batch(&mut self, most: usize) -> Vec<Job> {
         let (mut messages, mut bytes, mut fit) = (0, 0, 0);
         for job in &self.jobs {
             bytes += job.bytes();
-            if fit > 0 && (messages + job.entries.len() > BATCH || bytes > BATCH_BYTES) {
+            if fit > 0 && (messages + job.entries.len() > most || bytes > BATCH_BYTES) {
                 break;
             }
             messages += job.entries.len();
@@ -232,6 +253,14 @@ impl Waiting {
 struct Out {
     messages: AtomicUsize,
     returned: Notify,
+}
+
+impl Out {
+    async fn all_returned(&self) {
+        while self.messages.load(Ordering::Relaxed) > 0 {
+            self.returned.notified().await;
+        }
+    }
 }
 
 /// A batch that is at Redis, until it has returned in whatever way: a batch that panics must not be waited for.
@@ -265,14 +294,20 @@ async fn gather(waiting: &mut Waiting, queue: &mut mpsc::UnboundedReceiver<Job>,
     }
 }
 
-async fn write(enqueuer: &Enqueuer, batch: Vec<Job>, trouble: &Notify) {
+/// Gives whether Redis has answered.
+async fn write(enqueuer: &Enqueuer, batch: Vec<Job>, trouble: &Notify) -> bool {
     let (mut entries, mut waiters) = (Vec::new(), Vec::with_capacity(batch.len()));
     for job in batch {
         waiters.push((job.entries.len(), job.answers, job._budget));
         entries.extend(job.entries);
     }
     let results = enqueuer.enqueue(&entries).await;
-    if let Some(Err(error @ EnqueueError::Queue(_))) = results.iter().find(|result| result.is_err()) {
+    let failed = results.iter().find_map(|result| match result {
+        Err(error @ EnqueueError::Queue(_)) => Some(error),
+        _ => None,
+    });
+    let written = failed.is_none();
+    if let Some(error) = failed {
         tracing::warn!(%error, messages = entries.len(), "a batch was not written, or it is not known whether it was");
         trouble.notify_one();
     }
@@ -280,4 +315,5 @@ async fn write(enqueuer: &Enqueuer, batch: Vec<Job>, trouble: &Notify) {
     for (messages, answers, _budget) in waiters {
         drop(answers.send(results.by_ref().take(messages).collect()));
     }
+    written
 }

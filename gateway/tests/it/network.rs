@@ -91,39 +91,83 @@ async fn over_a_slow_network_more_than_may_be_in_flight_is_refused_at_once() {
     assert_eq!(stream(&house).await.len(), 1 + accepted, "what was refused was not written");
 }
 
+/// Senders that post again and again until they are told to stop.
+struct Flood {
+    senders: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Flood {
+    fn start(house: &House, senders: usize, answers: &'static [u16]) -> Self {
+        let mut flood = Self { senders: JoinSet::new(), stop: Arc::default(), refused: Arc::default() };
+        for sender in 0..senders {
+            let client = house.gateway.client.clone();
+            let (refused, stop) = (flood.refused.clone(), flood.stop.clone());
+            flood.senders.spawn(async move {
+                let mut number = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    number += 1;
+                    let reply = client.post(WEBHOOK, &message(&format!("s{sender}-{number}"))).await;
+                    assert!(answers.contains(&reply.status), "{reply:?}");
+                    refused.fetch_add((reply.status == 503).into(), Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        flood
+    }
+
+    fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.senders.join_all().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_becomes_slow_under_overload_still_gets_large_batches() {
+    const IN_FLIGHT: usize = 1_200;
+    let house = House::with_proxy(&[("limit.in_flight", &IN_FLIGHT.to_string())]).await;
+    let flood = Flood::start(&house, IN_FLIGHT * 3 / 2, &[202, 503]);
+    eventually("somebody is refused", SOON, async || flood.refused() > 0).await;
+    house.proxy().delay(Duration::from_millis(200), Duration::ZERO);
+    // Two batches are out and a third one gathers: a third of all each, and of the 512 that are always let in no more than
+    // half.
+    let seen = async || (house.calls().await, house.ask::<u64>(&["XLEN", "weir:{0}:ingest"]).await);
+    let mut before = seen().await;
+    eventually("batches are large", SOON, async || {
+        let now = seen().await;
+        let (calls, messages) = (now.0 - before.0, now.1 - before.1);
+        if calls < 10 {
+            return false;
+        }
+        before = now;
+        messages / calls > IN_FLIGHT as u64 / 4
+    })
+    .await;
+    flood.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_falls_silent_costs_one_batch_timeout_and_no_pile_of_connections() {
     let limits = [("limit.in_flight", "64"), ("gateway.batch_timeout", "500ms"), ("gateway.replica_timeout", "100ms")];
     let house = House::with_proxy(&limits).await;
     house.post(&message("warm")).await.accepted();
     house.proxy().stall(true);
-    let refused = Arc::new(AtomicUsize::new(0));
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut senders = JoinSet::new();
-    for sender in 0..128 {
-        let client = house.gateway.client.clone();
-        let (refused, stop) = (refused.clone(), stop.clone());
-        senders.spawn(async move {
-            let mut number = 0;
-            while !stop.load(Ordering::SeqCst) {
-                number += 1;
-                let reply = client.post(WEBHOOK, &message(&format!("s{sender}-{number}"))).await;
-                assert_eq!(reply.status, 503, "{reply:?}");
-                refused.fetch_add(1, Ordering::SeqCst);
-                tokio::task::yield_now().await;
-            }
-        });
-    }
+    let flood = Flood::start(&house, 128, &[503]);
     // As long as it takes to be told "not ready" again and again: every one of those makes the guard connect anew.
     house.gateway.waits_for("Redis cannot be reached").await;
-    let (enough, mut most) = (refused.load(Ordering::SeqCst) + 5_000, 0);
+    let (enough, mut most) = (flood.refused() + 5_000, 0);
     eventually("refusals go on", SOON, async || {
         most = most.max(connections(&house));
-        refused.load(Ordering::SeqCst) > enough
+        flood.refused() > enough
     })
     .await;
-    stop.store(true, Ordering::SeqCst);
-    senders.join_all().await;
+    flood.end().await;
     assert!(most <= 3, "{most} connections at once");
     house.proxy().stall(false);
     house.gateway.ready().await;

@@ -33,8 +33,17 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        // Written for every message, so not with the many steps of `write!`.
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&self.trace_id.to_be_bytes(), &mut text[3..35]);
+        hex(&self.span_id.to_be_bytes(), &mut text[36..52]);
+        hex(&[u8::from(self.sampled)], &mut text[53..]);
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
+}
+
+fn hex(bytes: &[u8], text: &mut [u8]) {
+    hex::encode_to_slice(bytes, text).expect("two digits for each byte");
 }
 
 /// The text is no `traceparent`.
