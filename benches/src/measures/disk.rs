@@ -18,6 +18,8 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
         turns.push("disk.sync.rate", "syncs", "/s", found.rate);
         turns.push("disk.sync.p50", "a sync, p50", "ms", found.p50_ms);
         turns.push("disk.sync.p99", "a sync, p99", "ms", found.p99_ms);
+        turns.push("disk.sync.longest", "the longest sync", "ms", found.longest_ms);
+        turns.push("disk.sync.stalled", "time in syncs of more than 1 ms", "%", found.stalled);
     }
     turns.write(report);
     Ok(())
