@@ -64,7 +64,7 @@ pub struct HttpConfig {
     pub in_flight: usize,
     /// While more messages come than Redis takes, only so many may be in flight as it takes in this time and four times the
     /// way there (with the fsync, at level `replica` with the replicas), and 512 at least: what is accepted then does not wait
-    /// in vain. The way is measured. Default 7 ms.
+    /// in vain. The way is measured. Default 5 ms.
     pub queue_delay: Duration,
     /// Largest body of one message. Default 64 KiB.
     pub body_limit: u64,
@@ -236,7 +236,7 @@ impl HttpConfig {
             connections: above_zero(reader, "http.connections", 10_000),
             connections_per_address: reader.get("http.connections_per_address", &[], 1000),
             in_flight: above_zero(reader, "limit.in_flight", 8192),
-            queue_delay: above_zero(reader, "limit.queue_delay", Duration::from_millis(7)),
+            queue_delay: above_zero(reader, "limit.queue_delay", Duration::from_millis(5)),
             body_limit: reader.get("http.body_limit", &[], ByteSize(64 << 10)).0,
             batch_body_limit: reader.get("http.batch_body_limit", &[], ByteSize(16 << 20)).0,
             header_timeout: above_zero(reader, "http.header_timeout", Duration::from_secs(10)),
