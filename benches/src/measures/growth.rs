@@ -57,11 +57,17 @@ async fn accept_beside_backlogs(report: &Report, scale: &Scale, turns: &mut Turn
         let step = |done| report.step(format_args!("{} of {backlog} messages wait", there + done));
         stage::fill(&queue, backlog.saturating_sub(there), step).await?;
         let last = backlog == scale.backlogs[scale.backlogs.len() - 1];
-        for round in 1..=if last { scale.long_rounds } else { 1 } {
+        for round in 1..=if last { scale.rounds } else { 1 } {
             report.step(format_args!("turn {round}: accept, {backlog} wait"));
             empty.flush().await?;
-            let alone = accepted(scale, &empty, PARTITIONS).await?;
-            let beside = accepted(scale, &waiting, PARTITIONS).await?;
+            // The one that comes first must not always be the same: the machine gets slower or faster meanwhile.
+            let (alone, beside) = if round % 2 == 1 {
+                let alone = accepted(scale, &empty, PARTITIONS).await?;
+                (alone, accepted(scale, &waiting, PARTITIONS).await?)
+            } else {
+                let beside = accepted(scale, &waiting, PARTITIONS).await?;
+                (accepted(scale, &empty, PARTITIONS).await?, beside)
+            };
             turns.push(
                 format!("growth.accept.backlog.{backlog}"),
                 format!("accepted while {backlog} wait"),
