@@ -14,7 +14,8 @@ pub struct WorkerConfig {
     /// Entries in a batch at most. Default 1000: more makes the transaction longer, not cheaper.
     pub batch: usize,
     /// How rarely each partition is read while messages come steadily and the worker keeps up: what gathers meanwhile is
-    /// stored together, which costs every part less. Not for single messages, nor behind a backlog. Default 20 ms.
+    /// stored together, which costs every part less and makes each wait for half of it. Only after a batch of 16 to half of
+    /// `batch`: neither single messages nor a backlog wait. 0 never waits. Default 20 ms.
     pub gather: Duration,
     /// Batches in one process that PostgreSQL works on at once. Default 2.
     pub batches: usize,

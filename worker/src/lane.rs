@@ -74,11 +74,13 @@ impl LaneReader {
             match self.stop.run_until_cancelled(self.step(pending_first)).await {
                 None => break,
                 Some(Ok(Some((entries, turn)))) => {
-                    let next = Instant::now() + self.pause_after(entries.len());
+                    let next = self.pause_after(entries.len()).map(|pause| Instant::now() + pause);
                     if self.process(&entries, turn).await.is_err() {
                         return;
                     }
-                    self.stop.run_until_cancelled(sleep_until(next)).await;
+                    if let Some(next) = next {
+                        self.stop.run_until_cancelled(sleep_until(next)).await;
+                    }
                 }
                 Some(Ok(None)) => pending_first = false,
                 Some(Err(error)) => {
@@ -89,10 +91,10 @@ impl LaneReader {
         }
     }
 
-    /// How long after this many entries the next ones are read at the earliest.
-    fn pause_after(&self, entries: usize) -> Duration {
+    /// How long after so many entries the next ones are read at the earliest; at once if they are no steady stream.
+    fn pause_after(&self, entries: usize) -> Option<Duration> {
         let gathers = self.lane != Lane::Suspect && (STREAM..self.state.config.batch / 2).contains(&entries);
-        if gathers { self.state.config.gather } else { Duration::ZERO }
+        gathers.then_some(self.state.config.gather)
     }
 
     /// Reads entries; `None` when there are none. Suspects are read only once nothing else is under way: what is merely
