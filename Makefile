@@ -34,7 +34,7 @@ drill: servers ## The long drill: 300 kills under load, and the scoreboard; take
 	cargo build --release --locked --package weir
 	WEIR_COMMIT="$$(git rev-parse --short HEAD 2>/dev/null)" cargo run --release --locked --package weir-benches -- scoreboard $(ARGS)
 
-bench: bench-servers ## Measure on this machine, beside other systems; takes most of an hour and writes target/bench/report.html
+bench: bench-servers ## Measure on this machine, beside other systems; takes half an hour and more, writes target/bench/report.html
 	cargo run --release --locked --package weir-benches -- all $(ARGS)
 
 bench-quick: bench-servers ## The same with smaller numbers of everything, in some minutes

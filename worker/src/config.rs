@@ -13,6 +13,9 @@ pub struct WorkerConfig {
     pub name: Option<String>,
     /// Entries in a batch at most. Default 1000: more makes the transaction longer, not cheaper.
     pub batch: usize,
+    /// How rarely each partition is read while messages come steadily and the worker keeps up: what gathers meanwhile is
+    /// stored together, which costs every part less. Not for single messages, nor behind a backlog. Default 20 ms.
+    pub gather: Duration,
     /// Batches in one process that PostgreSQL works on at once. Default 2.
     pub batches: usize,
     /// How long a silent worker counts as alive; after it others take over its entries. Default 15 s.
@@ -49,6 +52,7 @@ impl WorkerConfig {
         Self {
             name: reader.optional("worker.name", &[]),
             batch,
+            gather: reader.get("worker.gather", &[], Duration::from_millis(20)),
             batches: reader.get("worker.batches", &[], 2).max(1),
             lease,
             crashes: reader.get("worker.crashes", &[], 3).max(1),

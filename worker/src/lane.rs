@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{RwLockReadGuard, RwLockWriteGuard};
+use tokio::time::{Instant, sleep_until};
 use weir_core::dead_letter::class;
 use weir_core::journey::Attempt;
 use weir_core::message::MessageId;
@@ -21,6 +22,9 @@ use crate::state::State;
 
 /// How long a read waits for the first entry.
 const BLOCK: Duration = Duration::from_secs(1);
+
+/// Fewer entries than that in a batch are no steady stream: they are not made to wait for company.
+const STREAM: usize = 16;
 
 /// Suspects at once, of those that have not been in suspect at a death. One by one, what a worker held when it died
 /// would take half a minute.
@@ -70,9 +74,11 @@ impl LaneReader {
             match self.stop.run_until_cancelled(self.step(pending_first)).await {
                 None => break,
                 Some(Ok(Some((entries, turn)))) => {
+                    let next = Instant::now() + self.pause_after(entries.len());
                     if self.process(&entries, turn).await.is_err() {
                         return;
                     }
+                    self.stop.run_until_cancelled(sleep_until(next)).await;
                 }
                 Some(Ok(None)) => pending_first = false,
                 Some(Err(error)) => {
@@ -81,6 +87,12 @@ impl LaneReader {
                 }
             }
         }
+    }
+
+    /// How long after this many entries the next ones are read at the earliest.
+    fn pause_after(&self, entries: usize) -> Duration {
+        let gathers = self.lane != Lane::Suspect && (STREAM..self.state.config.batch / 2).contains(&entries);
+        if gathers { self.state.config.gather } else { Duration::ZERO }
     }
 
     /// Reads entries; `None` when there are none. Suspects are read only once nothing else is under way: what is merely

@@ -23,7 +23,7 @@ pub(super) const ABOUT: &str = "End to end, with load, accepting, queue, storing
                                 Visible is the time from a sampled message's answer until a query by its key finds its \
                                 row; asked about once a millisecond over two connections of their own.";
 
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
 
 /// The rates with which the search begins.
 const WEIR_FIRST: f64 = 4000.0;

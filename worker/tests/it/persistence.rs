@@ -1,9 +1,12 @@
 //! Messages become rows, once each.
 
+use std::time::Duration;
+
 use weir_core::message::Message;
 use weir_core::queue::letters::Shelf;
 use weir_stack::testing::eventually;
 use weir_store::testing;
+use weir_worker::WorkerConfig;
 
 use crate::support::{PATIENCE, World, message, messages};
 
@@ -21,6 +24,32 @@ async fn accepted_messages_become_client_dialog_and_message_rows() {
                FROM messages WHERE external_message_id = 'm7'";
     let row = testing::texts(&world.database, sql).await.unwrap();
     assert_eq!(row, ["m7|text 7|1640995207|4bf92f35-77b3-4da6-a3ce-929d0e0e4736"]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_steady_stream_is_stored_in_few_transactions_and_single_messages_wait_for_nobody() {
+    let world = World::new().await;
+    // All of a transaction have its time.
+    let transactions = async || world.number("SELECT count(DISTINCT stored_at) FROM messages").await;
+    world.accept_new(&messages(0..100)).await;
+    let worker = world.start_with(WorkerConfig { gather: Duration::from_secs(3), ..World::config() });
+    world.drained().await;
+    let before = transactions().await;
+    for five in (100..300).step_by(5) {
+        world.accept_new(&messages(five..five + 5)).await;
+    }
+    world.drained().await;
+    let gathered = transactions().await - before;
+    assert!(gathered <= 10, "{gathered} transactions for 40 times 5 messages");
+    worker.stop().await;
+
+    let worker = world.start_with(WorkerConfig { gather: Duration::from_secs(3600), ..World::config() });
+    for number in 300..320 {
+        world.accept_new(&[message(number)]).await;
+        world.drained().await;
+    }
+    assert_eq!(world.rows().await, 320);
     worker.stop().await;
 }
 
