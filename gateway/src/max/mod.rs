@@ -61,7 +61,11 @@ struct Shape<'a> {
 /// `now_ms` is our clock in Unix milliseconds, `trace` the request's trace.
 pub(crate) fn decode<'a>(body: &'a [u8], now_ms: i64, trace: &'a str) -> Vec<Result<Event<'a>, Ignored>> {
     let Ok(text) = std::str::from_utf8(body) else { return vec![Err(Ignored::Malformed)] };
-    let Ok(shape) = serde_json::from_str::<Shape<'a>>(text) else { return vec![Err(Ignored::Malformed)] };
+    // An array would be taken for the members in their order.
+    let object = text.trim_ascii_start().starts_with('{');
+    let Some(shape) = serde_json::from_str::<Shape<'a>>(text).ok().filter(|_| object) else {
+        return vec![Err(Ignored::Malformed)];
+    };
     match shape {
         Shape { update_type: Some(_), .. } => vec![official::decode(text, now_ms, trace)],
         Shape { updates: Some(updates), .. } if updates.len() > EVENTS => vec![Err(Ignored::Malformed)],

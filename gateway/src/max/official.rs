@@ -59,7 +59,7 @@ struct Update<'a> {
 struct Message<'a> {
     #[serde(borrow, default)]
     sender: Option<Person<'a>>,
-    #[serde(borrow, default)]
+    #[serde(default)]
     recipient: Option<Recipient>,
     #[serde(default)]
     timestamp: Option<i64>,

@@ -74,11 +74,31 @@ fn every_type_of_update_gives_its_message_person_or_silence() {
         message(&by(&bot()), BODY)
     );
     let cases = [
-        ("message_created", message(&by(&anna), BODY), "mc:mid.0a; new mid.0a 1774999999000 in \"182\" by 7: Привет; 7 \"Анна\" \"Ким\"".into()),
-        ("message_created", message(&by(&bot()), BODY), "mc:mid.0a; new mid.0a 1774999999000 in \"182\" by 99: Привет; -".into()),
-        ("message_created", message("", BODY), "mc:mid.0a; new mid.0a 1774999999000 in \"182\" by 182: Привет; -".into()),
-        ("message_edited", message(&by(&anna), BODY), format!("me:mid.0a:{AT}; mc:mid.0a is mid.0a 1774999999000 in \"182\" by 7: Привет; 7 \"Анна\" \"Ким\"")),
-        ("message_removed", r#""message_id":"mid.0a","chat_id":182,"user_id":7"#.to_owned(), "mr:mid.0a; mc:mid.0a is gone; 7 ? ?".into()),
+        (
+            "message_created",
+            message(&by(&anna), BODY),
+            "mc:mid.0a; new mid.0a 1774999999000 in \"182\" by 7: Привет; 7 \"Анна\" \"Ким\"".into(),
+        ),
+        (
+            "message_created",
+            message(&by(&bot()), BODY),
+            "mc:mid.0a; new mid.0a 1774999999000 in \"182\" by 99: Привет; -".into(),
+        ),
+        (
+            "message_created",
+            message("", BODY),
+            "mc:mid.0a; new mid.0a 1774999999000 in \"182\" by 182: Привет; -".into(),
+        ),
+        (
+            "message_edited",
+            message(&by(&anna), BODY),
+            format!("me:mid.0a:{AT}; mc:mid.0a is mid.0a 1774999999000 in \"182\" by 7: Привет; 7 \"Анна\" \"Ким\""),
+        ),
+        (
+            "message_removed",
+            r#""message_id":"mid.0a","chat_id":182,"user_id":7"#.to_owned(),
+            "mr:mid.0a; mc:mid.0a is gone; 7 ? ?".into(),
+        ),
         ("message_callback", callback, "cb:kb:1775000000210:7; -; 7 \"Анна\" \"Ким\"".into()),
         ("bot_started", dialog.clone(), format!("bot_started:182:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
         ("bot_stopped", dialog.clone(), format!("bot_stopped:182:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
@@ -88,9 +108,17 @@ fn every_type_of_update_gives_its_message_person_or_silence() {
         ("user_removed", chat.clone(), format!("user_removed:-5:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
         ("dialog_cleared", dialog.clone(), format!("dialog_cleared:182:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
         ("dialog_removed", dialog.clone(), format!("dialog_removed:182:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
-        ("dialog_muted", format!("{dialog},\"muted_until\":1775027479470"), format!("dialog_muted:182:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
+        (
+            "dialog_muted",
+            format!("{dialog},\"muted_until\":1775027479470"),
+            format!("dialog_muted:182:7:{AT}; -; 7 \"Анна\" \"Ким\""),
+        ),
         ("dialog_unmuted", dialog, format!("dialog_unmuted:182:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
-        ("chat_title_changed", format!("{chat},\"title\":\"x\""), format!("chat_title_changed:-5:7:{AT}; -; 7 \"Анна\" \"Ким\"")),
+        (
+            "chat_title_changed",
+            format!("{chat},\"title\":\"x\""),
+            format!("chat_title_changed:-5:7:{AT}; -; 7 \"Анна\" \"Ким\""),
+        ),
         ("message_created", r#""x":1"#.to_owned(), "malformed".into()),
         ("message_removed", r#""chat_id":1"#.to_owned(), "malformed".into()),
         ("poll_answered", r#""x":1"#.to_owned(), "unknown".into()),
@@ -122,7 +150,10 @@ fn who_is_forwarded_is_not_the_sender() {
 #[test]
 fn attachments_are_kept_to_the_last_digit_and_a_phone_is_taken_from_ones_own_contact() {
     let attachments = r#"[{"type":"contact","payload":{"vcf_info":"BEGIN:VCARD\r\nTEL;TYPE=cell:79990000000\r\nEND:VCARD\r\n","max_info":{"user_id":7}}},{"type":"image","payload":{"photo_id":116328147937082782}}]"#;
-    let body = update("message_created", &message(&by(&person("7")), &format!(r#"{{"mid":"m","seq":1,"text":null,"attachments":{attachments}}}"#)));
+    let body = update(
+        "message_created",
+        &message(&by(&person("7")), &format!(r#"{{"mid":"m","seq":1,"text":null,"attachments":{attachments}}}"#)),
+    );
     let event = one(&body).unwrap();
     assert_eq!(event.user.unwrap().phone.as_deref(), Some("+79990000000"));
     let Some(MessageChange::Created(content)) = event.message else { panic!("a new message") };
@@ -148,7 +179,9 @@ fn ids_are_exact_as_numbers_and_as_strings() {
 
 #[test]
 fn the_documents_format_is_read_as_they_print_it() {
-    let event = one(r#"{"type":"message_new","message":{"from":{"user_id":"12345","first_name":"Иван","last_name":"Петров"},"text":"Hello"}}"#);
+    let event = one(
+        r#"{"type":"message_new","message":{"from":{"user_id":"12345","first_name":"Иван","last_name":"Петров"},"text":"Hello"}}"#,
+    );
     let event = event.unwrap();
     assert_eq!((&*event.kind, &*event.user.unwrap().id), ("message_new", "12345"));
     let Some(MessageChange::Created(content)) = event.message else { panic!("a new message") };
