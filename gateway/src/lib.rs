@@ -40,6 +40,8 @@ pub mod decode;
 
 mod storable;
 
+mod max;
+
 #[cfg(fuzzing)]
 pub mod fuzzing;
 

@@ -6,6 +6,9 @@
 //! printed, logs, metrics, the ops listener and the shutdown signal.
 
 pub mod message;
+
+pub mod event;
+
 pub mod trace;
 
 pub mod queue;

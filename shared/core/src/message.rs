@@ -59,10 +59,7 @@ impl Message<'_> {
             hash.update(field.as_bytes());
         }
         hash.update(self.send_at.to_be_bytes());
-        let digest = hash.finalize();
-        let mut bytes = [0; 7];
-        bytes.copy_from_slice(&digest[..7]);
-        Fingerprint(bytes)
+        Fingerprint::of(hash)
     }
 
     /// The envelope of a stream entry.
@@ -150,6 +147,13 @@ impl fmt::Debug for MessageKey {
 pub struct Fingerprint(pub [u8; 7]);
 
 impl Fingerprint {
+    /// The first bits of what was hashed.
+    pub(crate) fn of(hash: Sha256) -> Self {
+        let mut bytes = [0; 7];
+        bytes.copy_from_slice(&hash.finalize()[..7]);
+        Self(bytes)
+    }
+
     /// The fingerprint as a number that is never negative.
     pub fn as_i64(self) -> i64 {
         self.0.iter().fold(0, |sum, byte| sum << 8 | i64::from(*byte))
