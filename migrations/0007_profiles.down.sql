@@ -1,0 +1,3 @@
+DROP TABLE profile_history;
+DROP TABLE profiles;
+DROP EXTENSION pg_trgm;
