@@ -322,5 +322,5 @@ pub(crate) fn message(run: u32, number: usize) -> Message<'static> {
 
 pub(crate) fn entry(run: u32, number: usize) -> NewEntry {
     let message = message(run, number);
-    NewEntry { key: message.key(), fingerprint: message.fingerprint(), envelope: message.encode() }
+    NewEntry::from(&message)
 }

@@ -18,6 +18,28 @@ pub(crate) struct Ready {
     pub(crate) durability: Durability,
 }
 
+/// The answer to a webhook that was looked at and not taken, as its sender may know.
+#[derive(Serialize)]
+pub(crate) struct NotTaken {
+    pub(crate) status: &'static str,
+    pub(crate) reason: &'static str,
+}
+
+impl NotTaken {
+    pub(crate) fn because(reason: &'static str) -> Self {
+        Self { status: "ignored", reason }
+    }
+}
+
+/// The answer to several updates that came together, once all that could be read are safe.
+#[derive(Serialize)]
+pub(crate) struct Updates {
+    pub(crate) status: &'static str,
+    pub(crate) accepted: usize,
+    pub(crate) duplicates: usize,
+    pub(crate) ignored: usize,
+}
+
 /// The answer to a message that is safe.
 #[derive(Serialize)]
 pub(crate) struct Outcome {

@@ -16,7 +16,7 @@ use weir_core::queue::server::Durability;
 pub struct GatewayConfig {
     /// Its name in metrics; several gateways of a host need different ones. Default `gateway`.
     pub name: String,
-    /// Addresses to listen on, unless sockets are handed over. Default 127.0.0.1:8095.
+    /// Addresses to listen on, unless sockets are handed over. Default 127.0.0.1 and the port of `gateway.port`, 8095.
     pub listen: Vec<SocketAddr>,
     /// Certificate and key with which all these addresses speak TLS. Default none: plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -129,6 +129,10 @@ pub struct SourceConfig {
     pub name: String,
     /// The format of its bodies.
     pub kind: Kind,
+    /// Whether it is listened to; what comes otherwise is counted and answered as if it had been taken. Default true.
+    pub enabled: bool,
+    /// Largest body of one message or event. Default `http.body_limit`, 1 MiB for MAX.
+    pub body_limit: u64,
     /// How it proves who it is.
     pub proof: Proof,
     /// Messages of one client of this source. Default 20/s burst 200.
@@ -142,6 +146,8 @@ pub struct SourceConfig {
 pub enum Kind {
     /// The messenger API's flat object.
     Messenger,
+    /// MAX's updates, and the customer's documents' form of them.
+    Max,
 }
 
 /// How a source proves who it is. Each accepts the secrets of the list, so that one can be rotated.
@@ -175,7 +181,7 @@ impl Setting for IpNetSetting {
 }
 
 impl GatewayConfig {
-    /// Reads the settings `gateway.*`, `tls.*`, `http.*`, `limit.*`, `dedupe.*` and the list `[[source]]`.
+    /// Reads the settings `gateway.*`, `tls.*`, `http.*`, `limit.*`, `dedupe.*`, `max.*` and the list `[[source]]`.
     pub fn read(reader: &mut Reader) -> Self {
         let durability = reader.get("gateway.durability", &[], Durability::Disk);
         let replicas = reader.get("gateway.replicas", &[], NonZeroU32::MIN).get();
@@ -189,14 +195,16 @@ impl GatewayConfig {
         if replica_timeout >= http.batch_timeout {
             reader.mistake("gateway.replica_timeout: must be shorter than gateway.batch_timeout");
         }
+        let sources = read_sources(reader, &http);
         let bounds = Bounds {
             backlog: above_zero(reader, "limit.backlog", 5_000_000),
             window: above_zero(reader, "dedupe.window", Duration::from_secs(24 * 3600)),
             remembered: above_zero(reader, "dedupe.remembered", 20_000_000),
             replicas: (durability == Durability::Replica).then_some((replicas, replica_timeout)),
         };
+        let port = reader.get("gateway.port", &["MAXBOT_HTTP_PORT"], 8095);
         let listen: Vec<SocketAddr> =
-            reader.get("gateway.listen", &["WEIR_LISTEN"], vec![([127, 0, 0, 1], 8095).into()]);
+            reader.get("gateway.listen", &["WEIR_LISTEN"], vec![([127, 0, 0, 1], port).into()]);
         if listen.is_empty() {
             reader.mistake("gateway.listen: names no address");
         }
@@ -213,7 +221,7 @@ impl GatewayConfig {
             drain: reader.get("gateway.drain", &[], Duration::from_secs(10)),
             trusted_proxies: nets.into_iter().map(|net| net.0).collect(),
             per_address: reader.get("limit.per_address", &[], MaybeRate(Some(Rate::new(2000, 4000)))).0,
-            sources: read_sources(reader),
+            sources,
         }
     }
 }
@@ -263,15 +271,21 @@ fn above_zero<T: Setting + Default + PartialEq>(reader: &mut Reader, key: &str, 
 /// Name of the source behind `/api/v1/webhook`.
 pub const MESSENGER: &str = "messenger";
 
+/// Name of the source behind `/webhook/max`.
+pub const MAX: &str = "max";
+
+/// Where MAX puts the secret that its subscription was made with.
+const MAX_SECRET_HEADER: &str = "x-max-bot-api-secret";
+
 fn default_client_rate() -> MaybeRate {
     MaybeRate(Some(Rate::new(20, 200)))
 }
 
-/// The configured sources, and the messenger's with its defaults unless one of that name is configured.
-fn read_sources(reader: &mut Reader) -> Vec<SourceConfig> {
+/// The configured sources, the messenger's with its defaults unless one of that name is configured, and MAX.
+fn read_sources(reader: &mut Reader, http: &HttpConfig) -> Vec<SourceConfig> {
     let mut sources: Vec<SourceConfig> = Vec::new();
     for mut table in reader.tables("source") {
-        let source = read_source(&mut table);
+        let source = read_source(&mut table, http);
         if sources.iter().any(|other| other.name == source.name) {
             table.mistake(format!("two sources are called {}", source.name));
         }
@@ -282,25 +296,59 @@ fn read_sources(reader: &mut Reader) -> Vec<SourceConfig> {
         sources.push(SourceConfig {
             name: MESSENGER.into(),
             kind: Kind::Messenger,
+            enabled: true,
+            body_limit: http.body_limit,
             proof: Proof::None,
             per_client: default_client_rate().0,
             rate: None,
         });
     }
+    sources.push(read_max(reader));
     sources
 }
 
-fn read_source(table: &mut Reader) -> SourceConfig {
+/// MAX has no limits of its own: what it is refused it sends again, and gives the bot up after hours of that.
+fn read_max(reader: &mut Reader) -> SourceConfig {
+    let mut secrets: Vec<SecretString> = reader.secret("max.secret", &["WEBHOOK_SECRET"]).into_iter().collect();
+    secrets.retain(|secret| !secret.expose_secret().is_empty());
+    let previous = reader.secret("max.previous_secret", &[]);
+    if secrets.is_empty() && previous.is_some() {
+        reader.mistake("max.previous_secret is set and max.secret is not: the present one is missing");
+    }
+    secrets.extend(previous);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let good = |secret: &str| (5..=256).contains(&secret.len()) && secret.bytes().all(plain);
+    if !secrets.iter().all(|secret| good(secret.expose_secret())) {
+        reader.mistake("max.secret (WEBHOOK_SECRET): MAX takes 5 to 256 of A-Z, a-z, 0-9, _ and -");
+    }
+    let header = MAX_SECRET_HEADER.to_owned();
+    SourceConfig {
+        name: MAX.into(),
+        kind: Kind::Max,
+        enabled: reader.get("max.enabled", &["WEBHOOK_ENABLED"], true),
+        body_limit: reader.get("max.body_limit", &[], ByteSize(1 << 20)).0,
+        proof: if secrets.is_empty() { Proof::None } else { Proof::Header { header, secrets } },
+        per_client: reader.get("max.per_client", &[], MaybeRate(None)).0,
+        rate: reader.get("max.rate", &[], MaybeRate(None)).0,
+    }
+}
+
+fn read_source(table: &mut Reader, http: &HttpConfig) -> SourceConfig {
     let name = table.get("name", &[], String::new());
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
     if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         table.mistake(format!("name = {name:?}: a source needs a name of 1 to 64 of a-z, 0-9, - and _"));
+    }
+    if name == MAX {
+        table.mistake("a source cannot be called max: that one is always there, and its settings are max.*");
     }
     if table.get("kind", &[], "messenger".to_owned()) != "messenger" {
         table.mistake(format!("the kind of source {name} is none of messenger"));
     }
     SourceConfig {
         kind: Kind::Messenger,
+        enabled: true,
+        body_limit: http.body_limit,
         proof: read_proof(table, &name),
         per_client: table.get("per_client", &[], default_client_rate()).0,
         rate: table.get("rate", &[], MaybeRate(None)).0,

@@ -24,14 +24,16 @@ use weir_core::queue::server::Durability;
 use weir_core::trace::TraceParent;
 
 use crate::address::{client_address, is_trusted};
-use crate::answer::{Answer, BatchAnswer, ItemAnswer, Outcome, Ready, json};
-use crate::config::GatewayConfig;
+use crate::answer::{Answer, BatchAnswer, ItemAnswer, NotTaken, Outcome, Ready, Updates, json};
+use crate::config::{GatewayConfig, Kind};
 use crate::decode::{DecodeError, Decoded, decode, split};
 use crate::guard::Watch;
+use crate::ignored::Ignored;
 use crate::limit::{AddressLimiter, BodyMemory, Held};
+use crate::max;
 use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
-use crate::writer::{self, Answers, Writer};
+use crate::writer::{self, Answers, Entries, Writer};
 
 /// Bytes of path and query at most: what RFC 9110 asks everybody to support at least. No path of ours is longer than 80.
 const URI_BYTES: usize = 8000;
@@ -58,6 +60,7 @@ pub(crate) struct Ingest {
     body_memory: Arc<BodyMemory>,
     watch: Watch,
     writer: Writer,
+    ignored: Ignored,
     metrics: Metrics,
 }
 
@@ -84,6 +87,8 @@ impl Metrics {
 enum Admitted {
     /// The question whether a message could be accepted now: a provider's reachability check.
     Probe,
+    /// Something of a source that is switched off.
+    Disabled,
     /// One message or a batch of them.
     Messages(Messages),
 }
@@ -97,13 +102,9 @@ struct Messages {
 }
 
 impl Ingest {
-    pub(crate) fn new(config: &GatewayConfig, watch: Watch, writer: Writer) -> Self {
-        let sources = Sources::new(config);
-        for source in sources.all() {
-            tracing::info!(source = source.name, "source");
-        }
+    pub(crate) fn new(config: &GatewayConfig, watch: Watch, writer: Writer, ignored: Ignored) -> Self {
         Self {
-            sources,
+            sources: Sources::new(config),
             addresses: AddressLimiter::new(config.per_address),
             trusted: config.trusted_proxies.clone(),
             durability: config.durability,
@@ -114,6 +115,7 @@ impl Ingest {
             body_memory: BodyMemory::new(config.http.body_memory),
             watch,
             writer,
+            ignored,
             metrics: Metrics::new(),
         }
     }
@@ -128,9 +130,14 @@ impl Ingest {
                 let answer = json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
                 return last_unless(body.is_end_stream(), &head, answer);
             }
+            Ok(Admitted::Disabled) => {
+                self.ignored.note("disabled");
+                let answer = json(StatusCode::OK, &NotTaken::because("disabled"));
+                return last_unless(self.discard(&head, body).await, &head, answer);
+            }
             Err(rejection) => {
                 let answer = rejection.answer();
-                return last_unless(self.discard(&rejection, &head, body).await, &head, answer);
+                return last_unless(self.discard_refused(&rejection, &head, body).await, &head, answer);
             }
         };
         // Headers are a part of the connection's buffer too, which is free again while the messages wait.
@@ -146,13 +153,18 @@ impl Ingest {
 
     /// Reads what is left of a refused body, within bounds, and says whether that was all. A sender that is still
     /// writing when the connection is closed may never see the answer.
-    async fn discard(&self, rejection: &Rejection, head: &Parts, mut body: Incoming) -> bool {
-        let hopeless =
-            matches!(rejection, Rejection::BodyTimeout | Rejection::BodyBroken | Rejection::Malformed { .. });
-        if body.is_end_stream() {
-            return !hopeless;
+    async fn discard_refused(&self, rejection: &Rejection, head: &Parts, body: Incoming) -> bool {
+        match rejection {
+            Rejection::BodyTimeout | Rejection::BodyBroken | Rejection::Malformed { .. } => false,
+            _ => self.discard(head, body).await,
         }
-        if hopeless || head.headers.contains_key(EXPECT) || body.size_hint().lower() > self.batch_body_limit {
+    }
+
+    async fn discard(&self, head: &Parts, mut body: Incoming) -> bool {
+        if body.is_end_stream() {
+            return true;
+        }
+        if head.headers.contains_key(EXPECT) || body.size_hint().lower() > self.batch_body_limit {
             return false;
         }
         let mut left = self.batch_body_limit;
@@ -183,14 +195,26 @@ impl Ingest {
             Method::GET | Method::HEAD => return self.accepting().map(|()| Admitted::Probe),
             _ => return Err(Rejection::Method),
         }
-        let address = client_address(peer, &head.headers, &self.trusted);
-        if !is_trusted(address, &self.trusted) {
-            self.addresses.check(address)?;
+        match route.source.kind {
+            Kind::Messenger => {
+                let address = client_address(peer, &head.headers, &self.trusted);
+                if !is_trusted(address, &self.trusted) {
+                    self.addresses.check(address)?;
+                }
+                self.accepting()?;
+                check_media(&head.headers)?;
+                route.source.verifier.check_headers(&head.headers)?;
+            }
+            // All of them come from a few addresses, and what is refused comes again for hours.
+            Kind::Max => {
+                route.source.verifier.check_headers(&head.headers)?;
+                if !route.source.enabled {
+                    return Ok(Admitted::Disabled);
+                }
+                self.accepting()?;
+            }
         }
-        self.accepting()?;
-        check_media(&head.headers)?;
-        route.source.verifier.check_headers(&head.headers)?;
-        let limit = if route.batch { self.batch_body_limit } else { self.body_limit };
+        let limit = if route.batch { self.batch_body_limit } else { route.source.body_limit };
         // Under overload most of the work must not be spent on what is refused in the end.
         if !self.writer.has_room(expected_messages(route.batch, body)) {
             return Err(self.too_many());
@@ -214,7 +238,10 @@ impl Ingest {
         }
         // What waits of a single message is counted as in flight.
         drop(held);
-        self.take_one(&route, trace, body).await
+        match route.source.kind {
+            Kind::Messenger => self.take_one(&route, trace, body).await,
+            Kind::Max => self.take_updates(&route.source, trace, body).await,
+        }
     }
 
     fn accepting(&self) -> Result<(), Rejection> {
@@ -252,6 +279,42 @@ impl Ingest {
         let outcome = self.outcome(waiter.answers().await.pop().unwrap_or_else(|| Err(writer::lost())))?;
         tracing::debug!(trace = %trace.trace(), message_id = outcome.message_id, status = outcome.status, "accepted");
         Ok(json(outcome.code(), &outcome))
+    }
+
+    /// Takes what MAX sends: mostly one update. It is told that all is well unless something could not be made safe: what it
+    /// is refused comes again, and after hours of that the bot is given up.
+    async fn take_updates(&self, source: &Source, trace: TraceParent, body: Bytes) -> Result<Answer, Rejection> {
+        source.limiter.check_source(NonZeroU32::MIN)?;
+        let (entries, mut ignored) = read_updates(source, trace, &body)?;
+        drop(body);
+        ignored.iter().for_each(|reason| self.ignored.note(reason));
+        if entries.is_empty() {
+            let reason = ignored.pop().unwrap_or("empty");
+            return Ok(json(StatusCode::OK, &NotTaken::because(reason)));
+        }
+        let updates = entries.len() + ignored.len();
+        let answers = self.writer.send(entries).map_err(|_| self.too_many())?.answers().await;
+        let (mut outcomes, mut conflicts) = (Vec::new(), 0);
+        for answer in answers {
+            match self.outcome(answer) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(Rejection::Conflict { first }) => {
+                    tracing::warn!(%first, source = source.name, "another event came under an id that was accepted; ignored");
+                    conflicts += 1;
+                }
+                Err(rejection) => return Err(rejection),
+            }
+        }
+        if updates > 1 {
+            let accepted = outcomes.iter().filter(|outcome| outcome.durability.is_some()).count();
+            let duplicates = outcomes.len() - accepted;
+            let ignored = ignored.len() + conflicts;
+            return Ok(json(StatusCode::OK, &Updates { status: "accepted", accepted, duplicates, ignored }));
+        }
+        match outcomes.pop() {
+            Some(outcome) => Ok(json(StatusCode::OK, &outcome)),
+            None => Ok(json(StatusCode::OK, &NotTaken::because("conflict"))),
+        }
     }
 
     fn too_many(&self) -> Rejection {
@@ -349,7 +412,26 @@ fn prepare(source: &Source, trace: TraceParent, body: &[u8]) -> Result<NewEntry,
     source.limiter.check_client(decoded.client())?;
     let trace = trace.to_string();
     let message = decoded.message(&source.name, &trace);
-    Ok(NewEntry { key: message.key(), fingerprint: message.fingerprint(), envelope: message.encode() })
+    Ok(NewEntry::from(&message))
+}
+
+/// The events of a body, ready for the queue, and for each of the others why it is none.
+fn read_updates(source: &Source, trace: TraceParent, body: &[u8]) -> Result<(Entries, Vec<&'static str>), Rejection> {
+    let trace = trace.to_string();
+    let (mut entries, mut ignored) = (Entries::new(), Vec::new());
+    for update in max::decode(body, unix_now() * 1000, &trace) {
+        match update {
+            Ok(mut event) => {
+                if let Some(user) = &event.user {
+                    source.limiter.check_client(&user.id)?;
+                }
+                event.source = source.name.as_str().into();
+                entries.push(NewEntry::from(&event));
+            }
+            Err(reason) => ignored.push(reason.as_str()),
+        }
+    }
+    Ok((entries, ignored))
 }
 
 fn unix_now() -> i64 {

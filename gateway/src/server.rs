@@ -27,6 +27,7 @@ use crate::deadline::{Reading, Timed, dropped};
 use crate::flood::FrameMeter;
 use crate::guard::{Guard, Watch};
 use crate::http1::{self, Ended};
+use crate::ignored::Ignored;
 use crate::ingest::{DISCARD_TIME, Ingest};
 use crate::listen;
 use crate::peers::{Peers, Place};
@@ -77,6 +78,7 @@ pub struct Gateway {
     tls: Option<Arc<Tls>>,
     guard: Guard,
     watch: Watch,
+    queue: Queue,
     batches: Queue,
 }
 
@@ -95,7 +97,7 @@ pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayErr
     let listeners = listeners.map_err(GatewayError::Accept)?;
     let batches = queue.on_own_link(config.http.batch_timeout);
     let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
-    Ok(Gateway { config, listeners, shared, tls, guard, watch, batches })
+    Ok(Gateway { config, listeners, shared, tls, guard, watch, queue: queue.clone(), batches })
 }
 
 /// How long a connection that says nothing is kept after the signal to stop. Its sender may be writing at this very
@@ -119,7 +121,7 @@ impl Gateway {
     /// # Panics
     /// When a part that all requests need has panicked, once the rest is finished: the process has to be started again.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, shared, tls, guard, watch, batches } = self;
+        let Self { config, listeners, shared, tls, guard, watch, queue, batches } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
         // Without any of its parts a gateway would go on answering, and wrongly.
         let shutdown = shutdown.child_token();
@@ -130,7 +132,9 @@ impl Gateway {
         let guarding = tokio::spawn(guarded("guard", shutdown.clone(), guarding));
         let gauge = tokio::spawn(export_in_flight(writer.clone(), ended.clone()));
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow(ended.clone())));
-        let ingest = Arc::new(Ingest::new(&config, watch, writer));
+        let ignored = Ignored::default();
+        let counting = tokio::spawn(ignored.clone().run(queue, ended.clone()));
+        let ingest = Arc::new(Ingest::new(&config, watch, writer, ignored));
         let connections = TaskTracker::new();
         let (closing, cut) = (Stop::new(), Stop::new());
         let slots = Arc::new(Semaphore::new(config.http.connections));
@@ -161,7 +165,7 @@ impl Gateway {
         drop(ingest);
         drain(&connections, config.drain, &closing, &cut).await;
         ended.cancel();
-        for task in [guarding, gauge].into_iter().chain(following) {
+        for task in [guarding, gauge, counting].into_iter().chain(following) {
             ends.push(task.await);
         }
         // Nobody waits for these batches any more, but they were taken: they have as long as any batch has.

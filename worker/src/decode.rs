@@ -1,22 +1,24 @@
-//! From an entry to a message that can be stored.
+//! From an entry to an event that can be stored.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 use weir_core::dead_letter::DeadLetter;
-use weir_core::message::{ENTRY_VERSION, Message, MessageId};
+use weir_core::event::{Content, EVENT_VERSION, Event, MessageChange, User};
+use weir_core::message::{ENTRY_VERSION, Message, MessageId, MessageKey};
 use weir_core::queue::consume::Entry;
 use weir_core::trace::TraceParent;
-use weir_store::{NewMessage, Place};
+use weir_store::{Effect, NewEvent, News, Person, Place};
 
 use crate::fate::Failure;
 
 /// What an entry turns out to be.
 pub(crate) enum Decoded {
-    /// A message to be stored.
-    Message(Box<NewMessage>),
+    /// An event to be stored.
+    Event(Box<NewEvent>),
     /// Of a version that this build does not know: a newer worker may.
     Foreign,
     /// Nothing that can be stored.
@@ -29,11 +31,14 @@ pub(crate) fn decode(partition: u16, entry: &Entry, crashes: u32) -> Decoded {
         return Decoded::Failed(Failure::Crash { deaths: entry.crashes });
     }
     let Some(envelope) = &entry.envelope else { return undecodable("the entry has no field e") };
-    if !entry.version.is_empty() && entry.version != ENTRY_VERSION {
-        return Decoded::Foreign;
-    }
-    match serde_json::from_slice::<Message<'_>>(envelope) {
-        Ok(message) => new_message(partition, entry, message),
+    let read = match entry.version.as_str() {
+        "" | ENTRY_VERSION => serde_json::from_slice(envelope).map(|message| new_message(partition, entry, message)),
+        EVENT_VERSION => serde_json::from_slice(envelope).map(|event| new_event(partition, entry, event)),
+        _ => return Decoded::Foreign,
+    };
+    match read {
+        Ok(Ok(event)) => Decoded::Event(Box::new(event)),
+        Ok(Err(error)) => undecodable(error),
         Err(error) => {
             undecodable(&format!("the envelope is broken at line {} column {}", error.line(), error.column()))
         }
@@ -44,30 +49,103 @@ fn undecodable(error: &str) -> Decoded {
     Decoded::Failed(Failure::Undecodable { error: error.to_owned() })
 }
 
-fn new_message(partition: u16, entry: &Entry, message: Message<'_>) -> Decoded {
-    let Some(origin) = MessageId::from_entry(partition, &entry.origin) else {
-        return undecodable("the entry's origin is no entry id");
-    };
-    let Ok(send_at) = OffsetDateTime::from_unix_timestamp(message.send_at) else {
-        return undecodable("send_at is no time");
-    };
-    if message.send_at > latest(origin) {
-        return undecodable("send_at is more than a week after the message was accepted");
-    }
-    Decoded::Message(Box::new(NewMessage {
+/// Why an envelope that can be read cannot be stored.
+type Fault = &'static str;
+
+fn new_message(partition: u16, entry: &Entry, message: Message<'_>) -> Result<NewEvent, Fault> {
+    let origin = origin(partition, entry)?;
+    let send_at = OffsetDateTime::from_unix_timestamp(message.send_at).map_err(|_| "send_at is no time")?;
+    Ok(NewEvent {
         key: Uuid::from_bytes(message.key().0),
         fingerprint: message.fingerprint().as_i64(),
         source: Arc::from(&*message.source),
+        effect: Effect::Message,
         external_message_id: message.external_message_id.into_owned(),
         external_client_id: message.external_client_id.into_owned(),
         client_phone: Some(message.client_phone.into_owned()).filter(|phone| !phone.is_empty()),
         external_dialog_id: String::new(),
         text: Some(message.message_text.into_owned()),
         extra: message.extra.map(ToOwned::to_owned),
+        send_at: within_reach(send_at, origin)?,
+        trace_id: trace_id(&message.traceparent),
+        place: place(partition, origin),
+        news: None,
+    })
+}
+
+fn new_event(partition: u16, entry: &Entry, event: Event<'_>) -> Result<NewEvent, Fault> {
+    let origin = origin(partition, entry)?;
+    let at = time_of(event.at_ms)?;
+    let (key, fingerprint, trace_id) = (event.key(), event.fingerprint(), trace_id(&event.traceparent));
+    let source: Arc<str> = Arc::from(&*event.source);
+    let key_of = |id: &str| Uuid::from_bytes(MessageKey::new(&source, id).0);
+    let phone = event.user.as_ref().and_then(|user| user.phone.as_deref().map(str::to_owned));
+    let (effect, content) = match event.message {
+        Some(MessageChange::Created(content)) => (Effect::Message, Some(content)),
+        Some(MessageChange::Edited { of, content }) => (Effect::Edit { of: key_of(&of) }, Some(content)),
+        Some(MessageChange::Removed { of }) => (Effect::Removal { of: key_of(&of) }, None),
+        None => (Effect::None, None),
+    };
+    let send_at = match (&content, effect) {
+        (Some(content), Effect::Message) => time_of(content.sent_ms)?,
+        _ => at,
+    };
+    let send_at = within_reach(send_at, origin)?;
+    let content = content.unwrap_or(Content {
+        id: "".into(),
+        client: "".into(),
+        dialog: "".into(),
+        text: None,
+        sent_ms: 0,
+        extra: None,
+    });
+    Ok(NewEvent {
+        key: Uuid::from_bytes(key.0),
+        fingerprint: fingerprint.as_i64(),
+        source,
+        effect,
+        external_message_id: content.id.into_owned(),
+        external_client_id: content.client.into_owned(),
+        client_phone: phone,
+        external_dialog_id: content.dialog.into_owned(),
+        text: content.text.map(Cow::into_owned),
+        extra: content.extra.map(Cow::into_owned),
         send_at,
-        trace_id: trace(&message.traceparent).map(|trace| Uuid::from_u128(trace.trace_id)),
-        place: Place { partition: partition as i16, ms: origin.ms as i64, seq: origin.seq as i64 },
-    }))
+        trace_id,
+        place: place(partition, origin),
+        news: Some(Box::new(News { kind: event.kind.into_owned(), at, person: event.user.map(person) })),
+    })
+}
+
+fn person(user: User<'_>) -> Person {
+    let names = match (user.first_name, user.last_name) {
+        (None, None) => None,
+        (first, last) => Some((first.unwrap_or_default().into_owned(), last.unwrap_or_default().into_owned())),
+    };
+    Person { user_id: user.id.into_owned(), names, phone: user.phone.map(Cow::into_owned) }
+}
+
+fn origin(partition: u16, entry: &Entry) -> Result<MessageId, Fault> {
+    MessageId::from_entry(partition, &entry.origin).ok_or("the entry's origin is no entry id")
+}
+
+fn place(partition: u16, origin: MessageId) -> Place {
+    Place { partition: partition as i16, ms: origin.ms as i64, seq: origin.seq as i64 }
+}
+
+fn time_of(ms: i64) -> Result<OffsetDateTime, Fault> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map_err(|_| "the event's time is no time")
+}
+
+fn within_reach(at: OffsetDateTime, origin: MessageId) -> Result<OffsetDateTime, Fault> {
+    if at.unix_timestamp() > latest(origin) {
+        return Err("send_at is more than a week after the message was accepted");
+    }
+    Ok(at)
+}
+
+fn trace_id(traceparent: &str) -> Option<Uuid> {
+    trace(traceparent).map(|trace| Uuid::from_u128(trace.trace_id))
 }
 
 /// The latest second at which a message can have been sent, by its own account. The gateway lets nothing pass that is
@@ -85,14 +163,31 @@ fn trace(text: &str) -> Option<TraceParent> {
     text.parse().ok()
 }
 
+/// What an envelope is called, as far as it can be read: each empty if it cannot.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    #[serde(rename = "src")]
+    source: String,
+    id: String,
+    #[serde(rename = "trace")]
+    traceparent: String,
+}
+
+impl Named {
+    /// Envelopes of all versions name these three alike.
+    fn of(envelope: &[u8]) -> Self {
+        serde_json::from_slice(envelope).unwrap_or_default()
+    }
+}
+
 /// The letter of an entry that cannot be stored. It says all that can still be read.
 pub(crate) fn letter(entry: &Entry, failure_class: &str, code: &str, error: String) -> DeadLetter {
     let envelope = match &entry.envelope {
         Some(envelope) => envelope.clone(),
         None => serde_json::to_vec(&entry.strange).unwrap_or_default(),
     };
-    let message: Option<Message<'_>> = serde_json::from_slice(&envelope).ok();
-    let text = |field: Option<&Cow<'_, str>>| field.map(|text| text.to_string()).unwrap_or_default();
+    let named = Named::of(&envelope);
     DeadLetter {
         version: entry.version.clone(),
         journey: entry.journey.clone(),
@@ -101,13 +196,9 @@ pub(crate) fn letter(entry: &Entry, failure_class: &str, code: &str, error: Stri
         class: failure_class.to_owned(),
         code: code.to_owned(),
         error,
-        source: text(message.as_ref().map(|message| &message.source)),
-        external_message_id: text(message.as_ref().map(|message| &message.external_message_id)),
-        trace: message
-            .as_ref()
-            .and_then(|message| trace(&message.traceparent))
-            .map(|trace| trace.trace())
-            .unwrap_or_default(),
+        trace: trace(&named.traceparent).map(|trace| trace.trace()).unwrap_or_default(),
+        source: named.source,
+        external_message_id: named.id,
         replay: entry.replay.clone(),
         envelope,
         ..DeadLetter::default()
@@ -142,7 +233,7 @@ mod tests {
 
     fn fate_of(entry: &Entry) -> String {
         match decode(1, entry, 3) {
-            Decoded::Message(_) => "message".into(),
+            Decoded::Event(_) => "message".into(),
             Decoded::Foreign => "foreign".into(),
             Decoded::Failed(failure) => failure.text(),
         }
@@ -182,7 +273,7 @@ mod tests {
             has_envelope in any::<bool>(),
         ) {
             let entry = Entry { version, origin, crashes, strange, ..entry(has_envelope.then_some(bytes)) };
-            if let Decoded::Message(message) = decode(1, &entry, 3) {
+            if let Decoded::Event(message) = decode(1, &entry, 3) {
                 prop_assert!(message.place.accepted_at().year() <= 9999);
             }
             let letter = letter(&entry, "decode", "", "x".into());

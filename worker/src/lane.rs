@@ -13,7 +13,7 @@ use weir_core::planted::{self, Planted};
 use weir_core::queue::consume::{Entry, Lane, Target};
 use weir_core::queue::{Queue, QueueError};
 use weir_core::shutdown::Shutdown;
-use weir_store::NewMessage;
+use weir_store::NewEvent;
 
 use crate::decode::{Decoded, decode, letter};
 use crate::fate::{Failure, Fate, decide};
@@ -55,9 +55,9 @@ enum Turn<'s> {
 
 /// Entries by what they turned out to be.
 struct Sorted<'e> {
-    /// The entries of `messages`, in the same order.
+    /// The entries of `events`, in the same order.
     sources: Vec<&'e Entry>,
-    messages: Vec<NewMessage>,
+    events: Vec<NewEvent>,
     /// The others, and where they go.
     targets: Vec<(&'e Entry, Target)>,
 }
@@ -154,19 +154,19 @@ impl LaneReader {
             Some(turn) => turn,
             None => self.abort.run_until_cancelled(self.take_turn()).await.ok_or(Interrupted)?,
         };
-        let Sorted { sources, messages, mut targets } = self.sort(entries);
+        let Sorted { sources, events, mut targets } = self.sort(entries);
         if planted::is(Planted::AckBeforeCommit) {
             let ids: Vec<&str> = sources.iter().map(|entry| entry.id.as_str()).collect();
             self.settle(&ids, &[]).await?;
         }
-        let outcomes = self.store(&messages).await?;
+        let outcomes = self.store(&events).await?;
         let (mut stored, mut duplicates) = (Vec::new(), Vec::new());
         let committed_ms = now_ms();
-        for ((entry, message), outcome) in sources.into_iter().zip(&messages).zip(outcomes) {
+        for ((entry, event), outcome) in sources.into_iter().zip(&events).zip(outcomes) {
             match outcome {
                 Outcome::Stored => {
-                    tracing::debug!(trace = trace(message), message_id = %self.message_id(entry), "stored");
-                    self.record_latency(message, committed_ms);
+                    tracing::debug!(trace = trace(event), message_id = %self.message_id(entry), "stored");
+                    self.record_latency(event, committed_ms);
                     stored.push(entry.id.as_str());
                 }
                 Outcome::Duplicate => duplicates.push(entry.id.as_str()),
@@ -190,18 +190,18 @@ impl LaneReader {
         }
     }
 
-    /// Decodes entries, and decides about those that are no messages.
+    /// Decodes entries, and decides about those that are no events.
     fn sort<'e>(&self, entries: &'e [Entry]) -> Sorted<'e> {
         let mut sorted = Sorted {
             sources: Vec::with_capacity(entries.len()),
-            messages: Vec::with_capacity(entries.len()),
+            events: Vec::with_capacity(entries.len()),
             targets: Vec::new(),
         };
         for entry in entries {
             match decode(self.partition, entry, self.state.config.crashes) {
-                Decoded::Message(message) => {
+                Decoded::Event(event) => {
                     sorted.sources.push(entry);
-                    sorted.messages.push(*message);
+                    sorted.events.push(*event);
                 }
                 Decoded::Foreign => {
                     let version: String = entry.version.chars().take(32).flat_map(char::escape_default).collect();
@@ -215,7 +215,7 @@ impl LaneReader {
         sorted
     }
 
-    async fn store(&self, batch: &[NewMessage]) -> Result<Vec<Outcome>, Interrupted> {
+    async fn store(&self, batch: &[NewEvent]) -> Result<Vec<Outcome>, Interrupted> {
         let permit = self.abort.run_until_cancelled(self.state.batches.acquire()).await.ok_or(Interrupted)?;
         let outcomes =
             self.abort.run_until_cancelled(store(&self.state, batch, &self.abort)).await.ok_or(Interrupted)?;
@@ -254,9 +254,9 @@ impl LaneReader {
         id.map_or_else(|| format!("{}-?", self.partition), |id| id.to_string())
     }
 
-    /// From the acceptance to the commit of a message that is a row now.
-    fn record_latency(&self, message: &NewMessage, committed_ms: u64) {
-        let accepted_ms = message.place.ms.max(0) as u64;
+    /// From the acceptance to the commit of an event that is stored now.
+    fn record_latency(&self, event: &NewEvent, committed_ms: u64) {
+        let accepted_ms = event.place.ms.max(0) as u64;
         self.state.metrics.commit_seconds.record(committed_ms.saturating_sub(accepted_ms) as f64 / 1000.0);
     }
 
@@ -296,8 +296,8 @@ impl LaneReader {
     }
 }
 
-fn trace(message: &NewMessage) -> String {
-    message.trace_id.map(|id| id.simple().to_string()).unwrap_or_default()
+fn trace(event: &NewEvent) -> String {
+    event.trace_id.map(|id| id.simple().to_string()).unwrap_or_default()
 }
 
 fn now_ms() -> u64 {

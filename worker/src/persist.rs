@@ -1,4 +1,4 @@
-//! Stores a batch, whatever it takes: waits for PostgreSQL, and bisects a batch that fails so that one bad message
+//! Stores a batch, whatever it takes: waits for PostgreSQL, and bisects a batch that fails so that one bad event
 //! harms only itself.
 //!
 //! Every part of a bisected batch is a transaction of its own: savepoints would take locks in another order.
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use weir_core::planted::{self, Planted};
 use weir_core::shutdown::Shutdown;
-use weir_store::{Class, Fate as Stored, NewMessage, StoreError};
+use weir_store::{Class, Fate as Stored, NewEvent, Persisted, StoreError};
 
 use crate::fate::Failure;
 use crate::state::State;
 
-/// What became of one message.
+/// What became of one event.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     /// Committed, now or by the same entry before.
@@ -41,12 +41,12 @@ enum Step {
     Split(StoreError),
 }
 
-/// Stores messages and gives the outcome of each, in their order. Waits as long as PostgreSQL is away; an outage uses
+/// Stores events and gives the outcome of each, in their order. Waits as long as PostgreSQL is away; an outage uses
 /// up no attempt.
 ///
 /// # Errors
 /// [`Interrupted`] when `stop` comes first.
-pub(crate) async fn store(state: &State, batch: &[NewMessage], stop: &Shutdown) -> Result<Vec<Outcome>, Interrupted> {
+pub(crate) async fn store(state: &State, batch: &[NewEvent], stop: &Shutdown) -> Result<Vec<Outcome>, Interrupted> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -79,10 +79,11 @@ pub(crate) async fn store(state: &State, batch: &[NewMessage], stop: &Shutdown) 
     }
 }
 
-async fn attempt(state: &State, batch: &[NewMessage], timeouts: &mut u32) -> Step {
+async fn attempt(state: &State, batch: &[NewEvent], timeouts: &mut u32) -> Step {
     let started = Instant::now();
     match state.store.persist(&state.cache, batch).await {
-        Ok(fates) => {
+        Ok(Persisted { fates, profiles }) => {
+            state.changed_profiles.put(profiles);
             state.metrics.persist_seconds.record(started.elapsed());
             state.metrics.batch_size.record(batch.len() as f64);
             state.store_is(None);

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-/// Version of the entries this build writes, and the newest it reads. An entry of another version is parked for a
-/// worker that knows it.
+/// Version of the entries that hold a [`Message`]. An entry of a version that a worker does not know is parked for one that
+/// does.
 pub const ENTRY_VERSION: &str = "1";
 
 /// One accepted webhook with its fields normalised. As JSON it is the envelope of a stream entry.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
-use crate::NewMessage;
+use crate::NewEvent;
 
 const TIME_TO_LIVE: Duration = Duration::from_secs(600);
 
@@ -78,7 +78,7 @@ impl DialogCache {
         self.lock().put(key, (dialog, Instant::now()));
     }
 
-    pub(crate) fn forget(&self, batch: &[NewMessage]) {
+    pub(crate) fn forget(&self, batch: &[NewEvent]) {
         let mut generations = self.lock();
         for message in batch {
             let DialogKey(key) = DialogKey::of(message);
@@ -100,7 +100,7 @@ pub(crate) struct Reader<'c> {
 }
 
 impl Reader<'_> {
-    pub(crate) fn find(&mut self, message: &NewMessage) -> Option<KnownDialog> {
+    pub(crate) fn find(&mut self, message: &NewEvent) -> Option<KnownDialog> {
         self.key.clear();
         write_key(&mut self.key, message);
         self.cache.lock().get(&self.key, self.cache.time_to_live)
@@ -144,7 +144,7 @@ pub struct DialogKey(Box<[u8]>);
 
 impl DialogKey {
     /// The dialog that the message belongs to.
-    pub fn of(message: &NewMessage) -> Self {
+    pub fn of(message: &NewEvent) -> Self {
         let mut key = Vec::new();
         write_key(&mut key, message);
         Self(key.into())
@@ -157,7 +157,7 @@ impl Borrow<[u8]> for DialogKey {
     }
 }
 
-fn write_key(key: &mut Vec<u8>, message: &NewMessage) {
+fn write_key(key: &mut Vec<u8>, message: &NewEvent) {
     for part in [&*message.source, message.external_client_id.as_str()] {
         key.extend_from_slice(&part.len().to_be_bytes());
         key.extend_from_slice(part.as_bytes());
@@ -195,8 +195,8 @@ mod tests {
     use super::*;
     use crate::Place;
 
-    fn message(source: &str, client: &str, dialog: &str) -> NewMessage {
-        NewMessage {
+    fn message(source: &str, client: &str, dialog: &str) -> NewEvent {
+        NewEvent {
             key: uuid::Uuid::nil(),
             source: source.into(),
             external_message_id: String::new(),
@@ -208,11 +208,13 @@ mod tests {
             send_at: OffsetDateTime::UNIX_EPOCH,
             trace_id: None,
             fingerprint: 0,
+            effect: crate::Effect::Message,
+            news: None,
             place: Place { partition: 0, ms: 0, seq: 0 },
         }
     }
 
-    fn of_client(number: i64) -> NewMessage {
+    fn of_client(number: i64) -> NewEvent {
         message("messenger", &number.to_string(), "")
     }
 

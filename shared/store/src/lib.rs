@@ -1,9 +1,9 @@
 //! What Weir's processes agree on through PostgreSQL: all SQL of the product, and nothing but SQL and its types.
 //!
 //! A message comes here once it has left the queue. A worker [opens](Store::connect_lazy) the store from its
-//! [`StoreOptions`] and hands over batches of [`NewMessage`]; [`Store::persist`] makes each batch one transaction (keys,
-//! then clients and dialogs that the [`DialogCache`] does not know, then messages, then the clients that changed) and
-//! answers with one [`Fate`] per message. A failure is a [`StoreError`] whose [`Class`] says whose fault it is. The
+//! [`StoreOptions`] and hands over batches of [`NewEvent`]; [`Store::persist`] makes each batch one transaction (keys,
+//! then clients and dialogs that the [`DialogCache`] does not know, then messages and what changes them, profiles, the clients
+//! that changed, counts) and answers with one [`Fate`] per event. A failure is a [`StoreError`] whose [`Class`] says whose fault it is. The
 //! schema is made by `migrations/`, never silently: [`Store::migrate_up`], [`Store::ensure_partitions`]. Operators look
 //! things up with [`Store::find_message`] and at the server with [`Store::server_settings`].
 
@@ -12,8 +12,10 @@ mod options;
 mod store;
 
 mod cache;
-mod message;
+mod event;
 mod persist;
+mod profiles;
+mod tally;
 
 mod class;
 mod error;
@@ -33,9 +35,11 @@ pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
 pub use drill::POISON_TEXT;
 pub use error::StoreError;
+pub use event::{Effect, Fate, NewEvent, News, Person, Place};
 pub use inspect::ServerSettings;
 pub use lookup::StoredMessage;
-pub use message::{Fate, NewMessage, Place};
 pub use migrate::MigrationStatus;
 pub use options::StoreOptions;
+pub use persist::Persisted;
+pub use profiles::{Cause, NOBODY, NameSource, Names, Profile, ProfileChange};
 pub use store::Store;

@@ -35,12 +35,7 @@ pub(crate) fn message(id: &str) -> Message<'_> {
 pub(crate) async fn accept(queue: &Queue, messages: &[Message<'_>]) -> Vec<MessageId> {
     let bounds =
         Bounds { backlog: 1_000_000, window: Duration::from_secs(3600), remembered: 1_000_000, replicas: None };
-    let entry = |message: &Message<'_>| NewEntry {
-        key: message.key(),
-        fingerprint: message.fingerprint(),
-        envelope: message.encode(),
-    };
-    let entries: Vec<_> = messages.iter().map(entry).collect();
+    let entries: Vec<_> = messages.iter().map(NewEntry::from).collect();
     let results = Enqueuer::new(queue.clone(), bounds).enqueue(&entries).await;
     let id = |result| match result {
         Ok(Enqueued::New(id)) => id,

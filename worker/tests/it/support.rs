@@ -176,7 +176,7 @@ pub(crate) fn bounds() -> Bounds {
 }
 
 pub(crate) fn entry(message: &Message<'_>) -> NewEntry {
-    NewEntry { key: message.key(), fingerprint: message.fingerprint(), envelope: message.encode() }
+    message.into()
 }
 
 /// A message whose id and client say its number.

@@ -220,6 +220,7 @@ impl Queue {
             &keys.suspect,
             &keys.parked,
             &keys.dead,
+            &keys.tally,
         ];
         for some in moves.chunks(100) {
             let mut values: Vec<Vec<u8>> = Vec::new();

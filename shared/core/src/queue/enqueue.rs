@@ -8,18 +8,38 @@ use std::time::Duration;
 use redis::{Pipeline, RedisResult, Value};
 
 use super::{Arg, Queue, QueueError, head, number, text};
-use crate::message::{ENTRY_VERSION, Fingerprint, MessageId, MessageKey};
+use crate::event::{EVENT_VERSION, Event};
+use crate::message::{ENTRY_VERSION, Fingerprint, Message, MessageId, MessageKey};
 use crate::planted::{self, Planted};
 
 /// A message ready to be appended.
 #[derive(Debug, Clone)]
 pub struct NewEntry {
+    /// Which envelope it is: a worker that does not know the version leaves the entry for one that does.
+    pub version: &'static str,
     /// Decides partition and duplicate.
     pub key: MessageKey,
     /// Decides between repeat and conflict.
     pub fingerprint: Fingerprint,
-    /// The message as JSON.
+    /// The message or event as JSON.
     pub envelope: Vec<u8>,
+}
+
+impl From<&Message<'_>> for NewEntry {
+    fn from(message: &Message<'_>) -> Self {
+        Self {
+            version: ENTRY_VERSION,
+            key: message.key(),
+            fingerprint: message.fingerprint(),
+            envelope: message.encode(),
+        }
+    }
+}
+
+impl From<&Event<'_>> for NewEntry {
+    fn from(event: &Event<'_>) -> Self {
+        Self { version: EVENT_VERSION, key: event.key(), fingerprint: event.fingerprint(), envelope: event.encode() }
+    }
 }
 
 /// What became of one entry of a batch.
@@ -82,7 +102,7 @@ impl Epochs {
     }
 }
 
-/// A partition, and which entries of a batch belong to it.
+/// A partition, and which entries of a batch belong to it. They have one version.
 type Group = (u16, Vec<usize>);
 
 /// How often a batch asks again after it was told of a new epoch or that the library was missing.
@@ -123,12 +143,16 @@ impl Enqueuer {
     }
 
     fn by_partition(&self, entries: &[NewEntry]) -> Vec<Group> {
-        let mut groups: Vec<Group> = (0..self.queue.partitions()).map(|p| (p, Vec::new())).collect();
-        for (index, entry) in entries.iter().enumerate() {
-            groups[usize::from(entry.key.partition(self.queue.partitions()))].1.push(index);
+        let mut all = Vec::new();
+        for version in [ENTRY_VERSION, EVENT_VERSION] {
+            let mut groups: Vec<Group> = (0..self.queue.partitions()).map(|p| (p, Vec::new())).collect();
+            for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.version == version) {
+                groups[usize::from(entry.key.partition(self.queue.partitions()))].1.push(index);
+            }
+            groups.retain(|(_, indexes)| !indexes.is_empty());
+            all.extend(groups);
         }
-        groups.retain(|(_, indexes)| !indexes.is_empty());
-        groups
+        all
     }
 
     /// One round trip. Gives the groups that wrote nothing and have to ask again.
@@ -191,7 +215,7 @@ impl Enqueuer {
             Arg::Number(self.bounds.window.as_millis() as u64),
             Arg::Number((self.bounds.remembered / share).max(1)),
             Arg::Text(if self.bounds.replicas.is_some() { "1" } else { "0" }),
-            Arg::Text(ENTRY_VERSION),
+            Arg::Text(entries[indexes[0]].version),
         ];
         for arg in args {
             arg.push(&mut call);

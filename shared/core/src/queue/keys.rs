@@ -39,6 +39,8 @@ pub struct Keys {
     pub count: String,
     /// stream · `replay`, `purge`, `amend`, `import` · operators: who did what, when and why.
     pub audit: String,
+    /// hash, reason and minute -> number · `tally`, `move` · workers, operators: what was not taken or became a dead letter.
+    pub tally: String,
 }
 
 impl Keys {
@@ -67,6 +69,7 @@ impl Keys {
             alive: key("alive"),
             count: key("count"),
             audit: key("audit"),
+            tally: key("tally"),
             tag,
         }
     }

@@ -37,6 +37,7 @@ pub mod enqueue;
 pub mod lease;
 pub mod letters;
 pub mod server;
+pub mod tally;
 
 use std::sync::Arc;
 use std::time::Duration;

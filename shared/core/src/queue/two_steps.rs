@@ -7,7 +7,7 @@ use redis::{Pipeline, RedisResult, Value};
 
 use super::enqueue::{EnqueueError, Enqueued, NewEntry};
 use super::{Queue, QueueError};
-use crate::message::{ENTRY_VERSION, MessageId};
+use crate::message::MessageId;
 
 /// An epoch and a number of buckets of its own: whatever the real functions remember is not touched.
 const EPOCH: u64 = 1;
@@ -48,7 +48,7 @@ async fn append(queue: &Queue, entries: &[NewEntry], results: &[Enqueued]) -> Re
     for (entry, result) in entries.iter().zip(results) {
         if matches!(result, Enqueued::New(_)) {
             let keys = queue.keys(partition(queue, entry));
-            pipeline.cmd("XADD").arg(&keys.ingest).arg("*").arg("v").arg(ENTRY_VERSION).arg("e").arg(&entry.envelope);
+            pipeline.cmd("XADD").arg(&keys.ingest).arg("*").arg("v").arg(entry.version).arg("e").arg(&entry.envelope);
             pipeline.cmd("HINCRBY").arg(&keys.count).arg("accepted").arg(1);
             pipeline.cmd("HINCRBY").arg(&keys.count).arg("open_ingest").arg(1);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use weir_core::dead_letter::{DeadLetter, class};
 use weir_core::journey::{Attempt, Journey};
-use weir_core::message::{Fingerprint, MessageId, MessageKey};
+use weir_core::message::{ENTRY_VERSION, Fingerprint, MessageId, MessageKey};
 use weir_core::queue::Queue;
 use weir_core::queue::balance::Balance;
 use weir_core::queue::consume::{Entry, Lane, Target};
@@ -148,7 +148,12 @@ pub(crate) fn message(id: &str, text: &str) -> NewEntry {
         fingerprint[at % 7] ^= byte.rotate_left(at as u32 / 7);
     }
     let envelope = format!(r#"{{"src":"s","id":"{id}","client":"c","phone":"+7","text":"{text}","sent":1}}"#);
-    NewEntry { key: MessageKey::new("s", id), fingerprint: Fingerprint(fingerprint), envelope: envelope.into_bytes() }
+    NewEntry {
+        version: ENTRY_VERSION,
+        key: MessageKey::new("s", id),
+        fingerprint: Fingerprint(fingerprint),
+        envelope: envelope.into_bytes(),
+    }
 }
 
 pub(crate) fn new_id(result: &Result<Enqueued, EnqueueError>) -> MessageId {

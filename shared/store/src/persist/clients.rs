@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::people::nth;
 use crate::cache::KnownClient;
-use crate::{NewMessage, Place, StoreError};
+use crate::{NewEvent, Place, StoreError};
 
 /// How far `last_seen_at` may lag behind: one write per client and minute instead of one per message.
 const LAST_SEEN_LAG: Duration = Duration::MINUTE;
@@ -35,7 +35,7 @@ struct Phone<'a> {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn of(message: &'a NewMessage) -> Self {
+    pub(super) fn of(message: &'a NewEvent) -> Self {
         let accepted_at = message.place.accepted_at();
         Self {
             source: &message.source,
@@ -51,11 +51,11 @@ impl<'a> Client<'a> {
 
     /// Takes in a message of this client. The phone that was sent last counts; of two sent at the same time, the one
     /// that was accepted later.
-    pub(super) fn hear(&mut self, message: &'a NewMessage) {
+    pub(super) fn hear(&mut self, message: &'a NewEvent) {
         let accepted_at = message.place.accepted_at();
         self.first_accepted_at = self.first_accepted_at.min(accepted_at);
         self.last_accepted_at = self.last_accepted_at.max(accepted_at);
-        let NewMessage { send_at, place, .. } = *message;
+        let NewEvent { send_at, place, .. } = *message;
         if let Some(number) = message.client_phone.as_deref()
             && self.phone.as_ref().is_none_or(|phone| (phone.send_at, phone.place) <= (send_at, place))
         {

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Fate, NewMessage, Place, StoreError};
+use crate::{Effect, Fate, NewEvent, Place, StoreError};
 
 /// What a key stands for, whether it was there before or the batch brought it.
 struct Owner {
@@ -21,7 +21,7 @@ struct Owner {
 }
 
 impl Owner {
-    fn judge(&self, message: &NewMessage) -> Fate {
+    fn judge(&self, message: &NewEvent) -> Fate {
         let Self { place, fingerprint, message_id } = *self;
         if place == message.place {
             Fate::AlreadyStored { message_id }
@@ -37,17 +37,20 @@ impl Owner {
 ///
 /// # Errors
 /// With [`StoreError::is_taken`] one of them is not, and nothing of this transaction can stay.
-pub(super) async fn stake(connection: &mut PgConnection, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
+pub(super) async fn stake(connection: &mut PgConnection, batch: &[NewEvent]) -> Result<Vec<Fate>, StoreError> {
     let candidates = first_of_each_key(batch);
-    let message_ids = take_ids(connection, candidates.len()).await?;
+    let mut ids =
+        take_ids(connection, candidates.iter().filter(|event| makes_message(event)).count()).await?.into_iter();
+    let message_ids: Vec<_> =
+        candidates.iter().map(|event| if makes_message(event) { ids.next() } else { None }).collect();
     insert_new(connection, &candidates, &message_ids).await?;
-    let new = candidates.iter().zip(message_ids).map(|(message, id)| (message.key, id)).collect();
+    let new = candidates.iter().zip(message_ids).map(|(event, id)| (event.key, id)).collect();
     let mut owners = HashMap::new();
     batch.iter().map(|message| fate(message, &new, &mut owners)).collect()
 }
 
 /// Claims the keys that are new and judges the rest. Another transaction that holds one of the keys is waited for.
-pub(super) async fn claim(connection: &mut PgConnection, batch: &[NewMessage]) -> Result<Vec<Fate>, StoreError> {
+pub(super) async fn claim(connection: &mut PgConnection, batch: &[NewEvent]) -> Result<Vec<Fate>, StoreError> {
     let candidates = first_of_each_key(batch);
     let new = insert(connection, &candidates).await?;
     let mut owners = HashMap::new();
@@ -60,7 +63,7 @@ pub(super) async fn claim(connection: &mut PgConnection, batch: &[NewMessage]) -
 
 /// Sorted by key, the same for all workers: it is the order in which they wait for each other. Of twins the first one
 /// in the batch.
-fn first_of_each_key(batch: &[NewMessage]) -> Vec<&NewMessage> {
+fn first_of_each_key(batch: &[NewEvent]) -> Vec<&NewEvent> {
     let mut sorted: Vec<_> = batch.iter().collect();
     sorted.sort_by_key(|message| message.key);
     sorted.dedup_by_key(|message| message.key);
@@ -68,21 +71,32 @@ fn first_of_each_key(batch: &[NewMessage]) -> Vec<&NewMessage> {
 }
 
 /// Must be called in the batch's order: the first message of a new key becomes its owner.
-fn fate(message: &NewMessage, new: &HashMap<Uuid, i64>, owners: &mut HashMap<Uuid, Owner>) -> Result<Fate, StoreError> {
+fn fate(
+    message: &NewEvent,
+    new: &HashMap<Uuid, Option<i64>>,
+    owners: &mut HashMap<Uuid, Owner>,
+) -> Result<Fate, StoreError> {
     match (owners.entry(message.key), new.get(&message.key)) {
         (Entry::Occupied(owner), _) => Ok(owner.get().judge(message)),
         (Entry::Vacant(vacant), Some(&message_id)) => {
-            let NewMessage { place, fingerprint, .. } = *message;
-            vacant.insert(Owner { place, fingerprint, message_id: Some(message_id) });
+            let NewEvent { place, fingerprint, .. } = *message;
+            vacant.insert(Owner { place, fingerprint, message_id });
             Ok(Fate::Stored { message_id })
         }
         (Entry::Vacant(_), None) => Err(StoreError::vanished("a key")),
     }
 }
 
+fn makes_message(event: &NewEvent) -> bool {
+    event.effect == Effect::Message
+}
+
 /// Ids for so many messages. They are taken in the transaction that uses them: a server that is promoted in between could
 /// give the same ones to somebody else.
 async fn take_ids(connection: &mut PgConnection, messages: usize) -> Result<Vec<i64>, StoreError> {
+    if messages == 0 {
+        return Ok(Vec::new());
+    }
     let ids = sqlx::query_scalar!(
         r#"SELECT array_agg(nextval('message_ids')) AS "ids!" FROM generate_series(1, $1::bigint)"#,
         messages as i64
@@ -101,7 +115,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(messages: &[&NewMessage]) -> Self {
+    fn of(messages: &[&NewEvent]) -> Self {
         Self {
             keys: messages.iter().map(|m| m.key).collect(),
             send_at: messages.iter().map(|m| m.send_at).collect(),
@@ -115,8 +129,8 @@ impl Columns {
 
 async fn insert_new(
     connection: &mut PgConnection,
-    messages: &[&NewMessage],
-    message_ids: &[i64],
+    messages: &[&NewEvent],
+    message_ids: &[Option<i64>],
 ) -> Result<(), StoreError> {
     let columns = Columns::of(messages);
     sqlx::query!(
@@ -132,29 +146,34 @@ async fn insert_new(
         &columns.partitions,
         &columns.ms,
         &columns.seqs,
-        message_ids
+        message_ids as &[Option<i64>]
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Returns the keys that were new, with the ids of their messages.
-async fn insert(connection: &mut PgConnection, messages: &[&NewMessage]) -> Result<HashMap<Uuid, i64>, StoreError> {
-    let columns = Columns::of(messages);
+/// Returns the keys that were new, with the ids of the messages that they make.
+async fn insert(connection: &mut PgConnection, events: &[&NewEvent]) -> Result<HashMap<Uuid, Option<i64>>, StoreError> {
+    let columns = Columns::of(events);
+    let make_messages: Vec<bool> = events.iter().map(|event| makes_message(event)).collect();
     let rows = sqlx::query!(
         r#"
-        INSERT INTO event_keys (id, send_at, fingerprint, partition, entry_ms, entry_seq)
-        SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[])
+        INSERT INTO event_keys (id, send_at, fingerprint, partition, entry_ms, entry_seq, message_id)
+        SELECT id, send_at, fingerprint, partition, ms, seq, CASE WHEN makes_message THEN nextval('message_ids') END
+        FROM unnest(
+            $1::uuid[], $2::timestamptz[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[], $7::boolean[]
+        ) AS k (id, send_at, fingerprint, partition, ms, seq, makes_message)
         ON CONFLICT DO NOTHING
-        RETURNING id, message_id AS "message_id!"
+        RETURNING id, message_id
         "#,
         &columns.keys,
         &columns.send_at,
         &columns.fingerprints,
         &columns.partitions,
         &columns.ms,
-        &columns.seqs
+        &columns.seqs,
+        &make_messages
     );
     Ok(rows.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.message_id)).collect())
 }

@@ -7,14 +7,14 @@ use sqlx::PgConnection;
 use super::Fresh;
 use super::clients::{self, Client};
 use crate::cache::KnownDialog;
-use crate::{DialogCache, DialogKey, NewMessage, StoreError};
+use crate::{DialogCache, DialogKey, NewEvent, StoreError};
 
 struct Dialog<'a> {
     /// Index of its client.
     client: usize,
     external_id: &'a str,
     /// One of its messages.
-    message: &'a NewMessage,
+    message: &'a NewEvent,
     id: Option<i64>,
     from_cache: bool,
 }
@@ -48,7 +48,7 @@ impl<'a> People<'a> {
         people
     }
 
-    fn add_dialog(&mut self, client: usize, message: &'a NewMessage, known: Option<KnownDialog>) -> usize {
+    fn add_dialog(&mut self, client: usize, message: &'a NewEvent, known: Option<KnownDialog>) -> usize {
         if let Some(known) = &known {
             self.clients[client].known.get_or_insert_with(|| known.client.clone());
         }

@@ -1,6 +1,6 @@
 use serde_json::value::RawValue;
 use uuid::Uuid;
-use weir_store::{Fate, NewMessage};
+use weir_store::{Fate, NewEvent};
 
 use crate::support::{Fixture, again, message, messages, stored_id};
 
@@ -33,14 +33,14 @@ async fn an_empty_batch_is_nothing() {
 #[tokio::test]
 async fn every_field_reaches_its_column() {
     let f = Fixture::new().await;
-    let full = NewMessage {
+    let full = NewEvent {
         extra: Some(RawValue::from_string(r#"{"b": [1, 2.50], "a": "ё"}"#.to_owned()).unwrap()),
         trace_id: Some(Uuid::from_u128(7)),
         external_dialog_id: "dialog".to_owned(),
         client_phone: Some("+79001234567".to_owned()),
         ..message(1)
     };
-    let bare = NewMessage { text: None, ..message(2) };
+    let bare = NewEvent { text: None, ..message(2) };
     let fates = f.persist(&[full.clone(), bare]).await;
     let row: (Option<String>, Option<Uuid>, time::OffsetDateTime, time::OffsetDateTime) =
         sqlx::query_as("SELECT extra::text, trace_id, send_at, accepted_at FROM messages WHERE id = $1")
@@ -87,7 +87,7 @@ async fn the_same_message_from_another_entry_is_a_duplicate_of_the_first() {
 async fn other_content_under_the_same_key_is_a_conflict() {
     let f = Fixture::new().await;
     f.persist(&[message(1)]).await;
-    let other = NewMessage { fingerprint: -1, ..again(&message(1)) };
+    let other = NewEvent { fingerprint: -1, ..again(&message(1)) };
     assert_eq!(f.persist(&[other]).await, [Fate::Conflict { first: message(1).place }]);
 }
 
@@ -95,7 +95,7 @@ async fn other_content_under_the_same_key_is_a_conflict() {
 async fn of_twins_in_one_batch_the_first_is_stored() {
     let f = Fixture::new().await;
     let twin = again(&message(1));
-    let stranger = NewMessage { fingerprint: -1, ..again(&twin) };
+    let stranger = NewEvent { fingerprint: -1, ..again(&twin) };
     let fates = f.persist(&[message(2), message(1), stranger, message(3), twin, message(1)]).await;
     let (first, message_id) = (message(1).place, Some(stored_id(&fates[1])));
     assert_eq!(fates[2], Fate::Conflict { first });
@@ -118,7 +118,7 @@ async fn old_and_new_messages_mix_in_a_batch() {
 async fn a_key_is_unique_across_partitions() {
     let f = Fixture::new().await;
     f.persist(&[message(1)]).await;
-    let moved = NewMessage { send_at: time::macros::datetime!(2026-03-03 3:03 UTC), ..again(&message(1)) };
+    let moved = NewEvent { send_at: time::macros::datetime!(2026-03-03 3:03 UTC), ..again(&message(1)) };
     assert!(matches!(f.persist(&[moved]).await[..], [Fate::Duplicate { .. }]));
     assert_eq!(f.count("messages").await, 1);
 }
@@ -137,8 +137,8 @@ async fn an_event_without_a_message_is_a_duplicate_all_the_same() {
 async fn known_clients_cost_two_prepared_statements_per_batch() {
     let f = Fixture::with(|options| options.max_connections = 1).await;
     let of_known = |from| messages(from..from + 100).into_iter().zip(messages(0..100));
-    let batch = |from| -> Vec<NewMessage> {
-        of_known(from).map(|(new, known)| NewMessage { external_client_id: known.external_client_id, ..new }).collect()
+    let batch = |from| -> Vec<NewEvent> {
+        of_known(from).map(|(new, known)| NewEvent { external_client_id: known.external_client_id, ..new }).collect()
     };
     f.persist(&batch(0)).await;
     let before = executions(&f).await;

@@ -1,4 +1,4 @@
-use weir_store::{DialogKey, NewMessage};
+use weir_store::{DialogKey, NewEvent};
 
 use crate::support::{Fixture, message, messages};
 
@@ -22,7 +22,7 @@ async fn ids_are_remembered_after_commit_and_are_those_of_the_rows() {
 #[tokio::test]
 async fn a_batch_that_fails_is_not_remembered() {
     let f = Fixture::new().await;
-    let bad = NewMessage { text: Some("\0".to_owned()), ..message(1) };
+    let bad = NewEvent { text: Some("\0".to_owned()), ..message(1) };
     f.store.persist(&f.cache, &[message(0), bad]).await.expect_err("a refused batch");
     assert!(f.cache.get(&DialogKey::of(&message(0))).is_none());
     assert_eq!((f.count("clients").await, f.count("event_keys").await), (0, 0));
@@ -47,7 +47,7 @@ async fn a_batch_without_an_answer_to_its_commit_is_not_remembered() {
 #[tokio::test]
 async fn several_dialogs_of_a_client_are_kept_apart() {
     let f = Fixture::new().await;
-    let of = |n: usize, dialog: &str| NewMessage {
+    let of = |n: usize, dialog: &str| NewEvent {
         external_client_id: "one".to_owned(),
         external_dialog_id: dialog.to_owned(),
         ..message(n)
@@ -69,7 +69,7 @@ async fn several_dialogs_of_a_client_are_kept_apart() {
 #[tokio::test]
 async fn the_same_ids_of_two_sources_are_two_clients() {
     let f = Fixture::new().await;
-    let other = NewMessage { source: "max".into(), external_client_id: "client-1".to_owned(), ..message(2) };
+    let other = NewEvent { source: "max".into(), external_client_id: "client-1".to_owned(), ..message(2) };
     f.persist(&[message(1), other]).await;
     assert_eq!(f.count("clients").await, 2);
 }
@@ -81,8 +81,8 @@ async fn a_remembered_client_that_was_deleted_is_made_again() {
     sqlx::query("TRUNCATE clients, dialogs").execute(f.pool()).await.unwrap();
     let known = message(1).external_client_id;
     let new_dialog =
-        |n| NewMessage { external_client_id: known.clone(), external_dialog_id: format!("{n}"), ..message(n) };
-    let in_known_dialog = NewMessage { external_client_id: known.clone(), ..message(3) };
+        |n| NewEvent { external_client_id: known.clone(), external_dialog_id: format!("{n}"), ..message(n) };
+    let in_known_dialog = NewEvent { external_client_id: known.clone(), ..message(3) };
     f.persist(&[new_dialog(2), in_known_dialog]).await;
     assert_eq!((f.count("clients").await, f.count("dialogs").await), (1, 2));
 }
@@ -95,7 +95,7 @@ async fn a_cold_cache_finds_the_rows_that_are_there() {
     let later: Vec<_> = messages(100..200)
         .into_iter()
         .zip(messages(50..150))
-        .map(|(new, known)| NewMessage { external_client_id: known.external_client_id, ..new })
+        .map(|(new, known)| NewEvent { external_client_id: known.external_client_id, ..new })
         .collect();
     f.store.persist(&cold, &later).await.unwrap();
     assert_eq!((f.count("clients").await, f.count("dialogs").await), (150, 150));

@@ -1,16 +1,16 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use weir_store::{DialogCache, NewMessage};
+use weir_store::{DialogCache, NewEvent};
 
 use crate::support::{Fixture, later, message};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Message `n` of the one client of these tests, sent and accepted `after` its first.
-fn says(n: usize, phone: &str, after: Duration) -> NewMessage {
-    let told = NewMessage { client_phone: (!phone.is_empty()).then(|| phone.to_owned()), ..message(0) };
-    NewMessage { key: message(n).key, ..later(&told, after) }
+fn says(n: usize, phone: &str, after: Duration) -> NewEvent {
+    let told = NewEvent { client_phone: (!phone.is_empty()).then(|| phone.to_owned()), ..message(0) };
+    NewEvent { key: message(n).key, ..later(&told, after) }
 }
 
 async fn phone(f: &Fixture) -> Option<String> {

@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use weir_store::{DialogCache, Fate, NewMessage};
+use weir_store::{DialogCache, Fate, NewEvent};
 
 use crate::support::{ACCEPTED_MS, Fixture, key, message, messages};
 
 /// What worker `w` reads in round `r`: mostly the same keys and clients as the others, in another order, each with a
 /// phone and seen long after the last round, so that every row is locked.
-fn batch(round: usize, worker: usize) -> Vec<NewMessage> {
+fn batch(round: usize, worker: usize) -> Vec<NewEvent> {
     let share = |n: usize| {
         let mut message = message(round * 1000 + n);
         message.external_client_id = format!("client-{}", n % 40 + round / 2 * 20);
@@ -66,7 +66,7 @@ async fn batches_with_the_same_keys_and_clients_never_deadlock_and_store_each_ke
 
 /// Keys of its own, and so nothing to wait for before the clients: in even rounds most of them are new, in odd rounds
 /// they are known, with a new dialog for some and a new phone for all.
-fn batch_of_own_keys(round: usize, worker: usize) -> Vec<NewMessage> {
+fn batch_of_own_keys(round: usize, worker: usize) -> Vec<NewEvent> {
     let mut batch = batch(round, worker);
     for (n, message) in batch.iter_mut().enumerate() {
         message.key = key(1_000_000 * (worker + 1) + round * 1000 + n);

@@ -4,14 +4,14 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgConnectOptions;
-use weir_store::{Class, DialogCache, DialogKey, Fate, NewMessage, Store, StoreError, StoreOptions};
+use weir_store::{Class, DialogCache, DialogKey, Fate, NewEvent, Store, StoreError, StoreOptions};
 
 use weir_stack::testing::eventually;
 use weir_stack::{Direction, FaultProxy};
 
 use crate::support::{Fixture, message, messages, stored_id};
 
-async fn refused(f: &Fixture, bad: NewMessage) -> StoreError {
+async fn refused(f: &Fixture, bad: NewEvent) -> StoreError {
     let error = f.store.persist(&f.cache, &[message(0), bad, message(2)]).await.expect_err("a refused batch");
     assert_eq!(f.count("event_keys").await, 0, "all or nothing");
     assert_eq!(f.count("clients").await, 0, "all or nothing");
@@ -21,7 +21,7 @@ async fn refused(f: &Fixture, bad: NewMessage) -> StoreError {
 #[tokio::test]
 async fn a_nul_in_a_text_is_the_messages_fault() {
     let f = Fixture::new().await;
-    let error = refused(&f, NewMessage { text: Some("secret\0text".to_owned()), ..message(1) }).await;
+    let error = refused(&f, NewEvent { text: Some("secret\0text".to_owned()), ..message(1) }).await;
     assert_eq!((error.class, error.sqlstate.as_deref()), (Class::Message, Some("22021")));
     assert!(!error.text.contains("secret"), "{}", error.text);
 }
@@ -30,7 +30,7 @@ async fn a_nul_in_a_text_is_the_messages_fault() {
 async fn a_nul_in_json_is_the_messages_fault() {
     let f = Fixture::new().await;
     let extra = RawValue::from_string(r#"{"secret": "\u0000"}"#.to_owned()).unwrap();
-    let error = refused(&f, NewMessage { extra: Some(extra), ..message(1) }).await;
+    let error = refused(&f, NewEvent { extra: Some(extra), ..message(1) }).await;
     assert_eq!((error.class, error.sqlstate.as_deref()), (Class::Message, Some("22P05")));
     assert!(!error.text.contains("secret"), "{}", error.text);
 }
@@ -40,14 +40,14 @@ async fn an_id_too_long_for_its_index_is_the_messages_fault() {
     let f = Fixture::new().await;
     // Random enough not to be compressed.
     let id: String = (0..600).map(|n| message(n).key.simple().to_string()).collect();
-    let error = refused(&f, NewMessage { external_client_id: id, ..message(1) }).await;
+    let error = refused(&f, NewEvent { external_client_id: id, ..message(1) }).await;
     assert_eq!((error.class, error.sqlstate.as_deref()), (Class::Message, Some("54000")));
 }
 
 #[tokio::test]
 async fn a_missing_partition_is_the_deployments_fault() {
     let f = Fixture::new().await;
-    let error = refused(&f, NewMessage { send_at: time::macros::datetime!(2222-02-02 2:22 UTC), ..message(1) }).await;
+    let error = refused(&f, NewEvent { send_at: time::macros::datetime!(2222-02-02 2:22 UTC), ..message(1) }).await;
     assert_eq!((error.class, error.sqlstate.as_deref()), (Class::Deployment, Some("23514")));
     assert!(error.text.contains("messages"), "{}", error.text);
 }
@@ -55,7 +55,7 @@ async fn a_missing_partition_is_the_deployments_fault() {
 #[tokio::test]
 async fn the_good_rows_of_a_refused_batch_can_be_stored_without_the_bad_one() {
     let f = Fixture::new().await;
-    refused(&f, NewMessage { text: Some("\0".to_owned()), ..message(1) }).await;
+    refused(&f, NewEvent { text: Some("\0".to_owned()), ..message(1) }).await;
     f.persist(&[message(0), message(2)]).await;
     assert_eq!(f.count("messages").await, 2);
 }

@@ -1,14 +1,14 @@
 use std::collections::HashSet;
 
 use uuid::Uuid;
-use weir_store::{NewMessage, Place};
+use weir_store::{NewEvent, Place};
 
 use crate::support::{Fixture, again, key, message, messages, stored_id};
 
 #[tokio::test]
 async fn a_stored_message_is_found_with_all_that_belongs_to_it() {
     let f = Fixture::new().await;
-    let sent = NewMessage {
+    let sent = NewEvent {
         trace_id: Some(Uuid::from_u128(9)),
         send_at: time::macros::datetime!(2026-03-03 3:03 UTC),
         ..message(1)

@@ -1,4 +1,4 @@
-use weir_store::{DialogCache, NewMessage};
+use weir_store::{DialogCache, NewEvent};
 
 use crate::support::{Fixture, message, unmigrated};
 
@@ -10,8 +10,8 @@ const NAMES: [&str; 5] = [
     "0005_months_by_their_owner",
 ];
 
-fn recent(n: usize) -> NewMessage {
-    NewMessage { send_at: time::macros::datetime!(2026-03-03 3:03 UTC), ..message(n) }
+fn recent(n: usize) -> NewEvent {
+    NewEvent { send_at: time::macros::datetime!(2026-03-03 3:03 UTC), ..message(n) }
 }
 
 #[tokio::test]

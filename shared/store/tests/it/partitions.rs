@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use weir_store::NewMessage;
+use weir_store::NewEvent;
 
 use crate::support::{Fixture, message};
 
@@ -30,7 +30,7 @@ async fn every_moment_from_long_ago_to_the_months_ahead_has_its_partition() {
     let end = time::OffsetDateTime::now_utc() + time::Duration::days(60);
     let mut batch = Vec::new();
     while at < end {
-        batch.push(NewMessage { send_at: at, ..message(batch.len()) });
+        batch.push(NewEvent { send_at: at, ..message(batch.len()) });
         at += time::Duration::days(5);
     }
     let edges = [
@@ -38,7 +38,7 @@ async fn every_moment_from_long_ago_to_the_months_ahead_has_its_partition() {
         time::macros::datetime!(2025-01-01 0:00 UTC),
         time::macros::datetime!(2025-12-31 23:59:59.999999 UTC),
     ];
-    batch.extend(edges.iter().enumerate().map(|(n, &send_at)| NewMessage { send_at, ..message(900_000 + n) }));
+    batch.extend(edges.iter().enumerate().map(|(n, &send_at)| NewEvent { send_at, ..message(900_000 + n) }));
     f.persist(&batch).await;
     for (n, table) in ["messages_before_2025", "messages_y2025m01", "messages_y2025m12"].into_iter().enumerate() {
         let found = f.store.find_message(message(900_000 + n).key).await.unwrap().unwrap();

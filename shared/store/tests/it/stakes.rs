@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
-use weir_store::{DialogCache, Fate, NewMessage, Store};
+use weir_store::{DialogCache, Fate, NewEvent, Store};
 
 use crate::support::{Fixture, again, message, messages, stored_id};
 
@@ -29,7 +29,7 @@ async fn a_large_batch_with_a_few_known_keys_is_stored_but_for_those() {
     f.persist(&messages(0..200)).await;
     let mut batch = messages(199..400);
     batch.push(again(&message(7)));
-    batch.push(NewMessage { fingerprint: -1, ..again(&message(8)) });
+    batch.push(NewEvent { fingerprint: -1, ..again(&message(8)) });
     let fates = f.persist(&batch).await;
     assert!(matches!(fates[0], Fate::AlreadyStored { message_id: Some(_) }));
     assert!(fates[1..201].iter().all(|fate| matches!(fate, Fate::Stored { .. })));

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
-use weir_store::{DialogCache, Fate, NewMessage, Place, Store, StoreOptions};
+use weir_store::{DialogCache, Effect, Fate, NewEvent, Place, Store, StoreOptions};
 
 /// The moment at which the messages of these tests are accepted: 2026-07-01T00:00:00Z.
 pub(crate) const ACCEPTED_MS: i64 = 1_782_864_000_000;
@@ -34,8 +34,8 @@ impl Fixture {
         Self { store, cache: DialogCache::new(100_000), options }
     }
 
-    pub(crate) async fn persist(&self, batch: &[NewMessage]) -> Vec<Fate> {
-        self.store.persist(&self.cache, batch).await.expect("a stored batch")
+    pub(crate) async fn persist(&self, batch: &[NewEvent]) -> Vec<Fate> {
+        self.store.persist(&self.cache, batch).await.expect("a stored batch").fates
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -60,9 +60,9 @@ pub(crate) async fn unmigrated() -> Store {
 }
 
 /// Message number `n` of client `n`, with a key and an entry of its own.
-pub(crate) fn message(n: usize) -> NewMessage {
+pub(crate) fn message(n: usize) -> NewEvent {
     let number = i64::try_from(n).expect("a small number");
-    NewMessage {
+    NewEvent {
         key: key(n),
         source: Arc::from("messenger"),
         external_message_id: format!("message-{n}"),
@@ -75,6 +75,8 @@ pub(crate) fn message(n: usize) -> NewMessage {
         trace_id: None,
         fingerprint: number,
         place: Place { partition: 1, ms: ACCEPTED_MS, seq: number },
+        effect: Effect::Message,
+        news: None,
     }
 }
 
@@ -84,17 +86,17 @@ pub(crate) fn key(n: usize) -> Uuid {
     Uuid::from_u128(n.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
 }
 
-pub(crate) fn messages(numbers: std::ops::Range<usize>) -> Vec<NewMessage> {
+pub(crate) fn messages(numbers: std::ops::Range<usize>) -> Vec<NewEvent> {
     numbers.map(message).collect()
 }
 
 /// The same message, read from another entry: a repeat that slipped through the queue's filter.
-pub(crate) fn again(message: &NewMessage) -> NewMessage {
+pub(crate) fn again(message: &NewEvent) -> NewEvent {
     let place = Place { seq: message.place.seq + 1_000_000, ..message.place };
-    NewMessage { place, ..message.clone() }
+    NewEvent { place, ..message.clone() }
 }
 
-pub(crate) fn later(message: &NewMessage, by: Duration) -> NewMessage {
+pub(crate) fn later(message: &NewEvent, by: Duration) -> NewEvent {
     let ms = message.place.ms + i64::try_from(by.as_millis()).expect("a short time");
     let mut later = message.clone();
     later.place.ms = ms;
@@ -104,7 +106,7 @@ pub(crate) fn later(message: &NewMessage, by: Duration) -> NewMessage {
 
 pub(crate) fn stored_id(fate: &Fate) -> i64 {
     match fate {
-        Fate::Stored { message_id } => *message_id,
+        Fate::Stored { message_id: Some(message_id) } => *message_id,
         other => panic!("not stored: {other:?}"),
     }
 }

@@ -1,6 +1,6 @@
 -- move: take entries out of a stream and put each where it belongs, in one step.
 --
--- KEYS  1 the stream · 2 count · 3 alive · 4 due · 5 due:body · 6 suspect · 7 parked · 8 dead
+-- KEYS  1 the stream · 2 count · 3 alive · 4 due · 5 due:body · 6 suspect · 7 parked · 8 dead · 9 tally
 -- ARGV  1 consumer · 2 one letter that names the stream in due ids · then per entry: id, target ('due', 'suspect',
 --       'parked' or 'dead'), delay in ms (due only, else 0), number of values, and as many values: field, value, …
 --       (due: the values v, a, o, c, r, e in this order, without field names)
@@ -18,9 +18,21 @@ local function add_due(keys, letter, id, delay, values)
   redis.call('HSET', keys[5], member, table.concat(values, '\n'))
 end
 
+-- An event of a source that sends more than messages (version 2) has failed.
+local function tally_dead(key, values, from, to)
+  for i = from, to, 2 do
+    if values[i] == 'v' then
+      if values[i + 1] ~= '2' then return end
+      redis.call('HINCRBY', key, string.format('dead %.0f', math.floor(now_ms() / 60000)), 1)
+      return
+    end
+  end
+end
+
 register('move', {'allow-oom'}, function(keys, args)
   local bad = wrong_type(keys[2], 'hash') or wrong_type(keys[4], 'zset') or wrong_type(keys[5], 'hash')
     or wrong_type(keys[6], 'stream') or wrong_type(keys[7], 'stream') or wrong_type(keys[8], 'stream')
+    or wrong_type(keys[9], 'hash')
   if bad then return bad end
   if fenced(keys[3], args[1]) then return {'FENCED'} end
   local target_key = {suspect = keys[6], parked = keys[7], dead = keys[8]}
@@ -34,7 +46,10 @@ register('move', {'allow-oom'}, function(keys, args)
         retried = retried + 1
       else
         redis.call('XADD', target_key[target], '*', unpack(args, a + 4, a + 3 + n))
-        if target == 'dead' then dead = dead + 1 end
+        if target == 'dead' then
+          dead = dead + 1
+          tally_dead(keys[9], args, a + 4, a + 3 + n)
+        end
       end
     end
     a = a + 4 + n

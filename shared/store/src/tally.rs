@@ -1,0 +1,97 @@
+//! Counts over time (table `tallies`), kept up in the transaction of what they count.
+//!
+//! A count is the sum over its shards: two transactions that count the same thing at once mostly do so in different rows. It is
+//! the last statement of a transaction, so that a row is locked for no longer than the commit takes.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime, Time};
+
+use crate::StoreError;
+
+/// All user ids that were ever seen, by the day on which they were first seen.
+pub(crate) const PROFILES: &str = "profiles";
+/// Those with a name of any kind: net change by day.
+pub(crate) const NAMED: &str = "profiles.named";
+/// Those with a full name: net change by day.
+pub(crate) const FULL: &str = "profiles.full";
+/// Those of a source, behind the dot: net change by day.
+pub(crate) const SOURCE: &str = "profiles.source.";
+/// By the day of their last change.
+pub(crate) const FRESH: &str = "profiles.fresh";
+/// Events that were processed, of the kind behind the dot: by minute.
+pub(crate) const EVENTS: &str = "events.";
+/// Milliseconds from their acceptance to their processing, added up: by minute.
+pub(crate) const EVENTS_MS: &str = "events.ms";
+
+/// Rows over which one count is spread.
+const SHARDS: i16 = 16;
+
+/// What a transaction has to count. Sorted, which is the order in which all transactions lock the rows.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(BTreeMap<(String, OffsetDateTime), i64>);
+
+impl Tally {
+    /// Counts `n` more of `what` in the minute of `at`.
+    pub(crate) fn minute(&mut self, what: String, at: OffsetDateTime, n: i64) {
+        let second = at.second();
+        let minute = at.replace_nanosecond(0).unwrap_or(at) - Duration::seconds(i64::from(second));
+        self.add(what, minute, n);
+    }
+
+    /// Counts `n` more of `what` on the UTC day of `at`.
+    pub(crate) fn day(&mut self, what: String, at: OffsetDateTime, n: i64) {
+        let day = at.to_offset(time::UtcOffset::UTC).replace_time(Time::MIDNIGHT);
+        self.add(what, day, n);
+    }
+
+    fn add(&mut self, what: String, at: OffsetDateTime, n: i64) {
+        *self.0.entry((what, at)).or_default() += n;
+    }
+
+    /// Writes the counts.
+    pub(crate) async fn write(mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        self.0.retain(|_, n| *n != 0);
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let shard = (uuid::Uuid::new_v4().as_u128() % SHARDS as u128) as i16;
+        let names: Vec<&str> = self.0.keys().map(|(what, _)| what.as_str()).collect();
+        let times: Vec<OffsetDateTime> = self.0.keys().map(|(_, at)| *at).collect();
+        let numbers: Vec<i64> = self.0.values().copied().collect();
+        sqlx::query!(
+            r#"
+            INSERT INTO tallies (what, at, shard, n)
+            SELECT what, at, $1, n FROM unnest($2::text[], $3::timestamptz[], $4::bigint[]) AS t (what, at, n)
+            ON CONFLICT (what, at, shard) DO UPDATE SET n = tallies.n + excluded.n
+            "#,
+            shard,
+            &names as &[&str],
+            &times,
+            &numbers
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn what_falls_into_one_minute_or_day_is_counted_together() {
+        let mut tally = Tally::default();
+        tally.minute("a".into(), datetime!(2026-01-02 03:04:05.6 UTC), 1);
+        tally.minute("a".into(), datetime!(2026-01-02 06:04:59.9 +3), 2);
+        tally.day("b".into(), datetime!(2026-01-02 03:04:05 UTC), 1);
+        tally.day("b".into(), datetime!(2026-01-03 02:59:59 +3), -1);
+        let counts: Vec<_> = tally.0.iter().map(|((what, at), n)| (what.as_str(), *at, *n)).collect();
+        let expected = [("a", datetime!(2026-01-02 03:04 UTC), 3), ("b", datetime!(2026-01-02 00:00 UTC), 0)];
+        assert_eq!(counts, expected);
+    }
+}
