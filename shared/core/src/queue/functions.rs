@@ -3,7 +3,7 @@ use sha2::{Digest as _, Sha256};
 use crate::planted::{self, Planted};
 
 /// The functions, in the order in which they are put together.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 18] = [
     include_str!("functions/prelude.lua"),
     include_str!("functions/ensure.lua"),
     include_str!("functions/enqueue.lua"),
@@ -20,6 +20,8 @@ const PARTS: [&str; 16] = [
     include_str!("functions/purge.lua"),
     include_str!("functions/amend.lua"),
     include_str!("functions/import.lua"),
+    include_str!("functions/put_profiles.lua"),
+    include_str!("functions/drop_profiles.lua"),
 ];
 
 /// Reads only.

@@ -98,3 +98,9 @@ pub const WORKERS: &str = "weir:worker:*";
 pub fn fleet(host: &str) -> String {
     format!("weir:fleet:{host}")
 }
+
+/// string with a time to live · `put_profiles` · workers and the API: a profile as JSON. It may lie on another Redis than
+/// the queue.
+pub fn profile(user_id: &str) -> String {
+    format!("profile:user:{user_id}")
+}
