@@ -1,4 +1,5 @@
-//! Profiles in Redis, so that reading one asks PostgreSQL only when it must.
+//! Profiles in Redis, so that reading one asks PostgreSQL only when it must. What a profile is, the store knows; here it is
+//! JSON with an id and a version.
 //!
 //! A value is there to be lost: who reads takes what is not there, or cannot be read, from PostgreSQL and puts it back. A
 //! value is never to be stale for long, though. Writing is conditional on the version (`last_updated`), so that a slow
@@ -9,7 +10,6 @@ mod config;
 mod counts;
 mod owed;
 mod room;
-mod value;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +25,6 @@ use room::Room;
 
 pub use config::ProfileCacheConfig;
 pub use counts::CacheCounts;
-pub use value::{CachedProfile, format_time};
 
 /// Profiles in one call: Redis does nothing else meanwhile.
 const CHUNK: usize = 100;
@@ -50,11 +49,22 @@ pub enum CacheError {
     Off,
 }
 
+/// A profile for the cache. No `Debug`: it is personal data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose it is.
+    pub user_id: String,
+    /// The profile, with its version as `last_updated`.
+    pub json: String,
+    /// When it last changed: RFC 3339 in UTC with six decimals, `2026-07-01T12:00:00.000000Z`.
+    pub version: String,
+}
+
 /// What the cache has of a profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+#[derive(Clone, PartialEq, Eq)]
+pub enum Found<P> {
     /// It is there.
-    Hit(CachedProfile),
+    Hit(P),
     /// Nothing.
     Miss,
     /// Something that is no profile. The reader puts the profile in its place, or [drops](ProfileCache::drop_broken) it if
@@ -90,19 +100,24 @@ impl ProfileCache {
         Ok(Self { queue, config, rests_until: Mutex::default(), owed, room, counts })
     }
 
-    /// What is there of one profile.
+    /// What is there of one profile; see [`get_many`](Self::get_many).
     ///
     /// # Errors
     /// See [`CacheError`].
-    pub async fn get(&self, user_id: &str) -> Result<Found, CacheError> {
-        Ok(self.get_many(&[user_id]).await?.pop().unwrap_or(Found::Miss))
+    pub async fn get<P>(&self, user_id: &str, read: impl Fn(&str, &[u8]) -> Option<P>) -> Result<Found<P>, CacheError> {
+        Ok(self.get_many(&[user_id], read).await?.pop().unwrap_or(Found::Miss))
     }
 
-    /// What is there of each profile, in one round trip.
+    /// What is there of each profile, in one round trip. `read` gives the profile of that id in a value, or none if it holds
+    /// anything else.
     ///
     /// # Errors
     /// See [`CacheError`].
-    pub async fn get_many(&self, user_ids: &[&str]) -> Result<Vec<Found>, CacheError> {
+    pub async fn get_many<P>(
+        &self,
+        user_ids: &[&str],
+        read: impl Fn(&str, &[u8]) -> Option<P>,
+    ) -> Result<Vec<Found<P>>, CacheError> {
         if !self.config.enabled {
             return Err(CacheError::Off);
         }
@@ -112,7 +127,8 @@ impl ProfileCache {
         let started = Instant::now();
         let values = self.bounded(self.values(user_ids)).await;
         self.counts.read(&values, started.elapsed());
-        let found: Vec<_> = values?.into_iter().zip(user_ids).map(|(value, id)| self.judge(value, id)).collect();
+        let values = values?.into_iter().zip(user_ids);
+        let found: Vec<_> = values.map(|(value, id)| self.judge(value, id, &read)).collect();
         found.iter().for_each(|found| self.counts.found(found));
         Ok(found)
     }
@@ -126,11 +142,11 @@ impl ProfileCache {
     }
 
     /// A value that we failed to replace is as good as none.
-    fn judge(&self, value: Option<Vec<u8>>, user_id: &str) -> Found {
+    fn judge<P>(&self, value: Option<Vec<u8>>, user_id: &str, read: impl Fn(&str, &[u8]) -> Option<P>) -> Found<P> {
         match value {
             Some(_) if self.owed.contains(user_id) => Found::Miss,
             None => Found::Miss,
-            Some(bytes) => match CachedProfile::read(&bytes, user_id) {
+            Some(bytes) => match read(user_id, &bytes) {
                 Some(profile) => Found::Hit(profile),
                 None => Found::Broken(bytes),
             },
@@ -142,7 +158,7 @@ impl ProfileCache {
     ///
     /// # Errors
     /// See [`CacheError`]. Then those profiles are taken out as soon as that can be done.
-    pub async fn put(&self, profiles: &[CachedProfile]) -> Result<u64, CacheError> {
+    pub async fn put(&self, profiles: &[Entry]) -> Result<u64, CacheError> {
         self.settle_debts().await;
         let mut kept = 0;
         for (index, chunk) in profiles.chunks(CHUNK).enumerate() {
@@ -158,15 +174,14 @@ impl ProfileCache {
         Ok(kept)
     }
 
-    async fn put_chunk(&self, profiles: &[CachedProfile]) -> Result<u64, CacheError> {
+    async fn put_chunk(&self, profiles: &[Entry]) -> Result<u64, CacheError> {
         let keys: Vec<String> = profiles.iter().map(|profile| key(&profile.user_id)).collect();
         if !self.config.enabled || !self.bounded(self.room.is_there(&self.queue)).await? {
             self.bounded(self.unlink(&keys)).await?;
             return Ok(0);
         }
-        let values: Vec<_> = profiles.iter().map(|p| (p.json(), format_time(p.last_updated))).collect();
         let mut args = vec![Arg::Number(self.config.ttl.as_millis() as u64)];
-        args.extend(values.iter().flat_map(|(json, version)| [Arg::Text(json), Arg::Text(version)]));
+        args.extend(profiles.iter().flat_map(|profile| [Arg::Text(&profile.json), Arg::Text(&profile.version)]));
         self.call("put_profiles", &keys, &args).await
     }
 

@@ -39,7 +39,7 @@ impl Counts {
         }
     }
 
-    pub(super) fn found(&self, found: &Found) {
+    pub(super) fn found<P>(&self, found: &Found<P>) {
         let (counter, label) = match found {
             Found::Hit(_) => (&self.hits, "hit"),
             Found::Miss | Found::Broken(_) => (&self.misses, "miss"),
