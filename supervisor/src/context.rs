@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
+use weir_core::profile_cache::{ProfileCache, ProfileCacheConfig};
 use weir_core::queue::{Queue, Roots};
 use weir_core::secret::SecretUrl;
 use weir_core::telemetry::LogConfig;
@@ -24,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) database: DatabaseConfig,
     pub(crate) gateway: GatewayConfig,
     pub(crate) worker: WorkerConfig,
+    pub(crate) cache: ProfileCacheConfig,
     /// Where `/metrics` and the probes are; none when switched off with `ops.enabled = false`. Default 127.0.0.1:9090.
     pub(crate) ops: Option<SocketAddr>,
 }
@@ -104,6 +106,20 @@ impl Context {
         Ok(Queue::with_roots(url, config.partitions, roots)?)
     }
 
+    /// The cache of profiles: on its own server, else beside the queue. None if that is a Redis Cluster.
+    pub(crate) fn profile_cache(&self) -> Result<Option<ProfileCache>> {
+        let Settings { redis, cache, .. } = &self.settings;
+        let url = redis.cache.clone().map_or_else(|| self.redis_url(), Ok)?;
+        if self.queue_at(&url)?.link().is_cluster() {
+            tracing::warn!(
+                "profiles are not cached: the queue is on a Redis Cluster; name a server with WEIR_CACHE_URL"
+            );
+            return Ok(None);
+        }
+        let roots = redis.ca.as_deref().map(Roots::read).transpose()?.unwrap_or_default();
+        Ok(Some(ProfileCache::new(&url, roots, cache.clone())?))
+    }
+
     /// The store, connected.
     pub(crate) async fn store(&self) -> Result<Store> {
         let options = store_options(&self.settings.database, &self.database_url()?);
@@ -130,6 +146,7 @@ impl Settings {
             redis: RedisConfig::read(reader),
             gateway: GatewayConfig::read(reader),
             worker: WorkerConfig::read(reader, database.clone()),
+            cache: ProfileCacheConfig::read(reader),
             database,
             ops: enabled.then_some(ops),
         }

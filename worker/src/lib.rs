@@ -1,9 +1,10 @@
 //! The worker: from the stream to the row.
 //!
-//! `worker` takes a lease and starts the lanes. A `lane` reads entries, `decode` makes messages of them,
-//! `persist` stores them in batches and bisects a batch that fails; `fate` decides what becomes of a message that
+//! `worker` takes a lease and starts the lanes. A `lane` reads entries, `decode` makes events of them,
+//! `persist` stores them in batches and bisects a batch that fails; `fate` decides what becomes of an event that
 //! cannot be stored, and the lane settles or moves every entry. Beside the lanes `beat` renews the lease, `due`
-//! brings retries back, `reap` takes over from workers that died, and `upkeep` looks after PostgreSQL's partitions.
+//! brings retries back, `reap` takes over from workers that died, `upkeep` looks after PostgreSQL's partitions, `early` after
+//! changes that came before their message, `profiles` after the cache, and `tallies` copies counts out of Redis.
 
 pub mod config;
 pub mod worker;
@@ -14,6 +15,8 @@ mod decode;
 
 mod persist;
 
+mod profiles;
+
 pub mod fate;
 
 mod beat;
@@ -23,6 +26,10 @@ mod due;
 mod reap;
 
 mod upkeep;
+
+mod early;
+
+mod tallies;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;

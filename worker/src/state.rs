@@ -9,6 +9,7 @@ use weir_core::queue::Queue;
 use weir_store::{DialogCache, Store};
 
 use crate::config::WorkerConfig;
+use crate::profiles::ChangedProfiles;
 
 /// Shared by all lanes.
 pub(crate) struct State {
@@ -17,6 +18,7 @@ pub(crate) struct State {
     pub(crate) queue: Queue,
     pub(crate) store: Store,
     pub(crate) cache: DialogCache,
+    pub(crate) changed_profiles: ChangedProfiles,
     /// Batches that PostgreSQL may work on at once.
     pub(crate) batches: Semaphore,
     /// Held for reading by every batch and for writing by a suspect: while one is processed nothing else is, so that a
@@ -65,6 +67,7 @@ impl State {
         Self {
             name,
             cache: DialogCache::new(config.cached_dialogs),
+            changed_profiles: ChangedProfiles::default(),
             batches: Semaphore::new(config.batches),
             alone: RwLock::new(()),
             config,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use weir_core::alarm::guarded;
 use weir_core::ops::Health;
+use weir_core::profile_cache::ProfileCache;
 use weir_core::queue::consume::Lane;
 use weir_core::queue::{Queue, QueueError};
 use weir_core::shutdown::Shutdown;
@@ -19,7 +20,7 @@ use crate::config::WorkerConfig;
 use crate::lane::{LaneReader, READ_TIMEOUT};
 use crate::reap::Reaper;
 use crate::state::State;
-use crate::{due, upkeep};
+use crate::{due, early, profiles, tallies, upkeep};
 
 /// Pause between attempts to reach Redis.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,6 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A worker that does not run yet.
 pub struct Worker {
     state: Arc<State>,
+    profile_cache: Option<ProfileCache>,
     health: watch::Sender<Health>,
     started_ms: u64,
 }
@@ -39,7 +41,12 @@ pub fn build(config: WorkerConfig, queue: &Queue, store: Store) -> Worker {
         .clone()
         .unwrap_or_else(|| format!("{}-{}-{:04x}", host(), std::process::id(), rand::random::<u16>()));
     let state = State::new(name, config, queue.clone(), store);
-    Worker { state: Arc::new(state), health: watch::Sender::new(Health::waiting("starting")), started_ms: now_ms() }
+    Worker {
+        state: Arc::new(state),
+        profile_cache: None,
+        health: watch::Sender::new(Health::waiting("starting")),
+        started_ms: now_ms(),
+    }
 }
 
 /// Refuses when PostgreSQL can be asked and says that its schema is another one than this build needs.
@@ -80,11 +87,17 @@ impl Worker {
         self.health.subscribe()
     }
 
+    /// Has the worker keep profiles that change in this cache. Without one nothing is cached.
+    pub fn with_profile_cache(self, cache: Option<ProfileCache>) -> Self {
+        Self { profile_cache: cache, ..self }
+    }
+
     /// Works until `shutdown`, which a request to drain cancels too. Then finishes the batches under way, for as long
     /// as the configuration says, and hands the rest back.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { state, health, started_ms } = self;
+        let Self { state, profile_cache, health, started_ms } = self;
         let ended = Shutdown::new();
+        let caching = profile_cache.map(|cache| tokio::spawn(profiles::run(state.clone(), cache, ended.clone())));
         let reporting = tokio::spawn(report(state.clone(), health, ended.clone()));
         let mut term = 0;
         while !shutdown.is_cancelled() {
@@ -106,8 +119,10 @@ impl Worker {
             }
         }
         ended.cancel();
-        if let Err(error) = reporting.await {
-            tracing::error!(%error, "a part of the worker ended badly");
+        for part in [Some(reporting), caching].into_iter().flatten() {
+            if let Err(error) = part.await {
+                tracing::error!(%error, "a part of the worker ended badly");
+            }
         }
         tracing::info!(worker = state.name, "the worker has stopped");
     }
@@ -242,6 +257,8 @@ fn start_helpers(
     helpers.spawn(guarded("beat", broken.clone(), beat.run()));
     helpers.spawn(guarded("due", broken.clone(), due::run(state.clone(), abort.clone())));
     helpers.spawn(guarded("upkeep", broken.clone(), upkeep::run(state.clone(), abort.clone())));
+    helpers.spawn(guarded("early", broken.clone(), early::run(state.clone(), abort.clone())));
+    helpers.spawn(guarded("tallies", broken.clone(), tallies::run(state.clone(), abort.clone())));
     let reaper = Reaper { state: state.clone(), consumer: names[0].clone(), stop: abort.clone() };
     helpers.spawn(guarded("reap", broken.clone(), reaper.run()));
 }

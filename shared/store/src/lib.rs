@@ -43,3 +43,4 @@ pub use options::StoreOptions;
 pub use persist::Persisted;
 pub use profiles::{Cause, NOBODY, NameSource, Names, Profile, ProfileChange};
 pub use store::Store;
+pub use tally::FailureCount;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime, Time};
 
-use crate::StoreError;
+use crate::{Store, StoreError};
 
 /// All user ids that were ever seen, by the day on which they were first seen.
 pub(crate) const PROFILES: &str = "profiles";
@@ -24,6 +24,10 @@ pub(crate) const FRESH: &str = "profiles.fresh";
 pub(crate) const EVENTS: &str = "events.";
 /// Milliseconds from their acceptance to their processing, added up: by minute.
 pub(crate) const EVENTS_MS: &str = "events.ms";
+
+/// Webhooks that were no events, or became dead letters, for the reason behind the dot: by minute. Copied from the queue; the
+/// shard is its partition.
+pub(crate) const FAILED: &str = "failed.";
 
 /// Rows over which one count is spread.
 const SHARDS: i16 = 16;
@@ -73,6 +77,45 @@ impl Tally {
         )
         .execute(connection)
         .await?;
+        Ok(())
+    }
+}
+
+/// How many webhooks were no events, or became dead letters, in one minute and one partition of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureCount {
+    /// Why.
+    pub reason: String,
+    /// Start of the minute.
+    pub at: OffsetDateTime,
+    /// The partition.
+    pub shard: i16,
+    /// All of them, not only those since the last time.
+    pub n: i64,
+}
+
+impl Store {
+    /// Notes counts that are kept elsewhere. A smaller one than before changes nothing: the other place has lost its data and
+    /// begins anew.
+    pub async fn copy_failures(&self, counts: &[FailureCount]) -> Result<(), StoreError> {
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let mut sorted: Vec<&FailureCount> = counts.iter().collect();
+        sorted.sort_by(|a, b| (&a.reason, a.at, a.shard).cmp(&(&b.reason, b.at, b.shard)));
+        let what: Vec<String> = sorted.iter().map(|count| format!("{FAILED}{}", count.reason)).collect();
+        let insert = sqlx::query!(
+            r#"
+            INSERT INTO tallies (what, at, shard, n)
+            SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::smallint[], $4::bigint[])
+            ON CONFLICT (what, at, shard) DO UPDATE SET n = greatest(tallies.n, excluded.n) WHERE tallies.n < excluded.n
+            "#,
+            &what,
+            &sorted.iter().map(|count| count.at).collect::<Vec<_>>(),
+            &sorted.iter().map(|count| count.shard).collect::<Vec<_>>(),
+            &sorted.iter().map(|count| count.n).collect::<Vec<_>>()
+        );
+        self.on_connection(async |connection| Ok(insert.execute(connection).await?)).await?;
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ impl Worker {
         let store = Store::connect_lazy(&store_options(&context.settings.database, &context.database_url()?))?;
         weir_worker::check_schema(&store).await?;
         let worker = weir_worker::build(context.settings.worker.clone(), &queue, store.clone());
+        let worker = worker.with_profile_cache(context.profile_cache()?);
         let ops = role::serve_ops(context, worker.name(), worker.health(), &shutdown).await?;
         worker.run(shutdown).await;
         store.close().await;

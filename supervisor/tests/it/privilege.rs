@@ -226,7 +226,19 @@ fn calls(function: &str) -> Vec<String> {
 fn the_rules_of_a_role_allow_what_its_functions_do() {
     let rules = fs::read_to_string(deploy("redis.acl")).expect("the rules");
     let gateway = ["ensure", "enqueue", "sweep", "balance"];
-    let worker = ["prelude", "ensure", "beat", "settle", "move", "due", "reap", "suspects", "leave"];
+    let worker = [
+        "prelude",
+        "ensure",
+        "beat",
+        "settle",
+        "move",
+        "due",
+        "reap",
+        "suspects",
+        "leave",
+        "put_profiles",
+        "drop_profiles",
+    ];
     let operator = ["balance", "condemn", "replay", "purge", "amend", "import"];
     let all = fs::read_dir(functions_folder()).expect("the functions").count();
     let mut assigned: Vec<&str> = [&gateway[..], &worker, &operator].concat();

@@ -3,7 +3,7 @@ use sha2::{Digest as _, Sha256};
 use crate::planted::{self, Planted};
 
 /// The functions, in the order in which they are put together.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 19] = [
     include_str!("functions/prelude.lua"),
     include_str!("functions/ensure.lua"),
     include_str!("functions/enqueue.lua"),
@@ -21,6 +21,8 @@ const PARTS: [&str; 17] = [
     include_str!("functions/amend.lua"),
     include_str!("functions/import.lua"),
     include_str!("functions/tally.lua"),
+    include_str!("functions/put_profiles.lua"),
+    include_str!("functions/drop_profiles.lua"),
 ];
 
 /// Reads only.

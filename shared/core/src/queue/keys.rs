@@ -101,3 +101,13 @@ pub const WORKERS: &str = "weir:worker:*";
 pub fn fleet(host: &str) -> String {
     format!("weir:fleet:{host}")
 }
+
+/// string with a time to live · `put_profiles` · workers and the API: a profile as JSON. It may lie on another Redis than
+/// the queue.
+pub fn profile(user_id: &str) -> String {
+    format!("profile:user:{user_id}")
+}
+
+/// string, Unix milliseconds · workers · workers: up to when all changes of profiles are in the cache. It lies beside the profiles,
+/// so that it is lost with them.
+pub const PROFILES_MARK: &str = "profile:mark";

@@ -12,6 +12,7 @@ mod leases;
 mod letters;
 mod memory;
 mod outages;
+mod profile_cache;
 mod promises;
 mod storage;
 mod support;

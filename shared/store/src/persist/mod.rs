@@ -13,6 +13,8 @@ mod news;
 mod people;
 mod trust;
 
+use std::fmt;
+
 use sqlx::{Connection, PgConnection};
 
 use crate::tally::Tally;
@@ -28,6 +30,12 @@ pub struct Persisted {
     pub fates: Vec<Fate>,
     /// The profiles that are different now.
     pub profiles: Vec<Profile>,
+}
+
+impl fmt::Debug for Persisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Persisted").field("fates", &self.fates).finish_non_exhaustive()
+    }
 }
 
 /// A message that no transaction has stored before, with the id that its key was given.

@@ -4,6 +4,7 @@
 //! what is newer, keeps the history and the counts.
 
 mod change;
+mod read;
 mod write;
 
 use serde::{Deserialize, Serialize};

@@ -47,8 +47,8 @@ async fn batches_with_the_same_keys_and_clients_never_deadlock_and_store_each_ke
         }
         for fates in workers.join_all().await {
             let fates = fates.expect("no deadlock and no lost race");
-            stored += fates.iter().filter(|fate| matches!(fate, Fate::Stored { .. })).count();
-            assert!(fates.iter().all(|fate| matches!(fate, Fate::Stored { .. } | Fate::Duplicate { .. })));
+            stored += fates.fates.iter().filter(|fate| matches!(fate, Fate::Stored { .. })).count();
+            assert!(fates.fates.iter().all(|fate| matches!(fate, Fate::Stored { .. } | Fate::Duplicate { .. })));
         }
     }
     let distinct = ROUNDS * (200 + (WORKERS - 1) * 20);
@@ -90,7 +90,7 @@ async fn batches_of_the_same_clients_never_deadlock() {
         }
         for fates in workers.join_all().await {
             let fates = fates.expect("no deadlock and no lost race");
-            assert!(fates.iter().all(|fate| matches!(fate, Fate::Stored { .. })));
+            assert!(fates.fates.iter().all(|fate| matches!(fate, Fate::Stored { .. })));
         }
     }
     assert_eq!(f.count("messages").await, 60 * 4 * 200);
@@ -138,5 +138,5 @@ async fn a_key_that_another_transaction_holds_is_waited_for() {
     .await;
     other.rollback().await.unwrap();
     let fates = waiting.await.unwrap().unwrap();
-    assert!(fates.iter().all(|fate| matches!(fate, Fate::Stored { .. })));
+    assert!(fates.fates.iter().all(|fate| matches!(fate, Fate::Stored { .. })));
 }

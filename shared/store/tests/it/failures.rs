@@ -167,7 +167,7 @@ async fn a_commit_whose_answer_is_lost_is_found_by_the_next_try() {
     assert!(f.cache.get(&DialogKey::of(&message(1))).is_none());
     proxy.swallow_replies(false);
     let fates = store.persist(&f.cache, &[message(1)]).await.expect("a connection in place of the lost one");
-    assert!(matches!(fates[..], [Fate::AlreadyStored { .. }]));
+    assert!(matches!(fates.fates[..], [Fate::AlreadyStored { .. }]));
 }
 
 #[tokio::test]

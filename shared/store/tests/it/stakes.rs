@@ -80,7 +80,7 @@ async fn stakes_on_the_same_keys_never_deadlock_and_store_each_key_once() {
                 fates.expect("no deadlock and no lost race")
             });
         }
-        let fates: Vec<_> = workers.join_all().await.into_iter().flatten().collect();
+        let fates: Vec<_> = workers.join_all().await.into_iter().flat_map(|persisted| persisted.fates).collect();
         let stored = fates.iter().filter(|fate| matches!(fate, Fate::Stored { .. })).count();
         assert_eq!((stored, fates.len()), (200 + (WORKERS - 1) * 10, 200 * WORKERS));
     }

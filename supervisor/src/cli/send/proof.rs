@@ -70,7 +70,15 @@ mod tests {
     use super::*;
 
     fn source(proof: Configured) -> [SourceConfig; 1] {
-        [SourceConfig { name: "tg".into(), kind: Kind::Messenger, proof, per_client: None, rate: None }]
+        [SourceConfig {
+            name: "tg".into(),
+            kind: Kind::Messenger,
+            enabled: true,
+            body_limit: 1 << 16,
+            proof,
+            per_client: None,
+            rate: None,
+        }]
     }
 
     #[test]
