@@ -12,6 +12,7 @@ mod floods;
 mod frames;
 mod json;
 mod limits;
+mod max;
 mod network;
 mod outages;
 mod panics;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dependencies;
+mod events;
 mod failures;
 mod fencing;
 mod outages;

@@ -23,7 +23,18 @@ pub const NOBODY: &str = "Неизвестно";
 const MICROS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
-time::serde::format_description!(micros, OffsetDateTime, MICROS);
+/// Times in JSON: written to the microsecond, read as RFC 3339.
+mod micros {
+    use serde::Serializer;
+    use serde::ser::Error as _;
+    pub(super) use time::serde::rfc3339::deserialize;
+    use time::{OffsetDateTime, UtcOffset};
+
+    pub(super) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = at.to_offset(UtcOffset::UTC).format(super::MICROS).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+}
 
 /// The names of a person. Each is none or not empty. No `Debug`: they are personal data.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
