@@ -1,15 +1,59 @@
 //! The answers to requests that are not refused.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use weir_core::queue::server::Durability;
 
+use crate::fallback::{AnswerBody, AnswerError};
 use crate::rejection::{Problem, Rejection};
 
-pub(crate) type Answer = Response<Full<Bytes>>;
+/// An answer of ours, or of who serves the rest of the paths.
+pub(crate) type Answer = Response<Reply>;
+
+/// The body of an answer.
+pub(crate) enum Reply {
+    Ours(Full<Bytes>),
+    Theirs(AnswerBody),
+}
+
+impl From<Vec<u8>> for Reply {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Ours(Full::new(Bytes::from(bytes)))
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match self.get_mut() {
+            Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Theirs(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ours(body) => body.is_end_stream(),
+            Self::Theirs(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ours(body) => body.size_hint(),
+            Self::Theirs(body) => body.size_hint(),
+        }
+    }
+}
 
 /// The answer to the question whether a message could be accepted.
 #[derive(Serialize)]
@@ -91,7 +135,7 @@ impl From<Result<Outcome, Rejection>> for ItemAnswer {
 
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Reply::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

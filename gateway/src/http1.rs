@@ -102,9 +102,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use bytes::Bytes;
-    use http_body_util::{BodyExt as _, Full};
-    use hyper::Response;
+    use http_body_util::BodyExt as _;
     use hyper::header::HeaderValue;
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
@@ -179,8 +177,8 @@ mod tests {
         timeout(Duration::from_secs(60), future).await.expect("it ends")
     }
 
-    fn told(text: impl Into<Bytes>) -> Answer {
-        Response::new(Full::new(text.into()))
+    fn told(text: impl Into<Vec<u8>>) -> Answer {
+        Answer::new(text.into().into())
     }
 
     /// What the request's body was.

@@ -24,9 +24,10 @@ use weir_core::queue::server::Durability;
 use weir_core::trace::TraceParent;
 
 use crate::address::{client_address, is_trusted};
-use crate::answer::{Answer, BatchAnswer, ItemAnswer, NotTaken, Outcome, Ready, Updates, json};
+use crate::answer::{Answer, BatchAnswer, ItemAnswer, NotTaken, Outcome, Ready, Reply, Updates, json};
 use crate::config::{GatewayConfig, Kind};
 use crate::decode::{DecodeError, Decoded, decode, split};
+use crate::fallback::{self, Fallback};
 use crate::guard::Watch;
 use crate::ignored::Ignored;
 use crate::limit::{AddressLimiter, BodyMemory, Held};
@@ -61,6 +62,7 @@ pub(crate) struct Ingest {
     watch: Watch,
     writer: Writer,
     ignored: Ignored,
+    fallback: Option<Arc<dyn Fallback>>,
     metrics: Metrics,
 }
 
@@ -102,7 +104,13 @@ struct Messages {
 }
 
 impl Ingest {
-    pub(crate) fn new(config: &GatewayConfig, watch: Watch, writer: Writer, ignored: Ignored) -> Self {
+    pub(crate) fn new(
+        config: &GatewayConfig,
+        watch: Watch,
+        writer: Writer,
+        ignored: Ignored,
+        fallback: Option<Arc<dyn Fallback>>,
+    ) -> Self {
         Self {
             sources: Sources::new(config),
             addresses: AddressLimiter::new(config.per_address),
@@ -116,6 +124,7 @@ impl Ingest {
             watch,
             writer,
             ignored,
+            fallback,
             metrics: Metrics::new(),
         }
     }
@@ -124,20 +133,26 @@ impl Ingest {
     pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let (head, mut body) = request.into_parts();
+        if let Some(fallback) = &self.fallback
+            && self.sources.route(head.uri.path()).is_none()
+            && check_framing(&head).is_ok()
+        {
+            return self.pass_on(&**fallback, peer, head, body).await;
+        }
         let admitted = match self.admit(peer, &head, &mut body, started).await {
             Ok(Admitted::Messages(admitted)) => admitted,
             Ok(Admitted::Probe) => {
                 let answer = json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
-                return last_unless(body.is_end_stream(), &head, answer);
+                return last_unless(body.is_end_stream(), head.version, answer);
             }
             Ok(Admitted::Disabled) => {
                 self.ignored.note("disabled");
                 let answer = json(StatusCode::OK, &NotTaken::because("disabled"));
-                return last_unless(self.discard(&head, body).await, &head, answer);
+                return last_unless(self.discard(&head, body).await, head.version, answer);
             }
             Err(rejection) => {
                 let answer = rejection.answer();
-                return last_unless(self.discard_refused(&rejection, &head, body).await, &head, answer);
+                return last_unless(self.discard_refused(&rejection, &head, body).await, head.version, answer);
             }
         };
         // Headers are a part of the connection's buffer too, which is free again while the messages wait.
@@ -149,6 +164,13 @@ impl Ingest {
             }
             Err(rejection) => rejection.answer(),
         }
+    }
+
+    /// Has a request answered that is none of ours.
+    async fn pass_on(&self, fallback: &dyn Fallback, peer: IpAddr, head: Parts, body: Incoming) -> Answer {
+        let version = head.version;
+        let (answer, whole) = fallback::serve(fallback, peer, head, body).await;
+        last_unless(whole, version, answer.map(Reply::Theirs))
     }
 
     /// Reads what is left of a refused body, within bounds, and says whether that was all. A sender that is still
@@ -374,8 +396,8 @@ impl Ingest {
 }
 
 /// The last answer of its connection unless the request was read to its end, which over HTTP/2 is the stream's matter.
-fn last_unless(whole: bool, head: &Parts, mut answer: Answer) -> Answer {
-    if !whole && head.version < Version::HTTP_2 {
+fn last_unless(whole: bool, version: Version, mut answer: Answer) -> Answer {
+    if !whole && version < Version::HTTP_2 {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer

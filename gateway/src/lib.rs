@@ -6,7 +6,8 @@
 //! `ingest` shows a request's whole way in two functions: `address`, `source` and `verify` say who sends, `decode` makes
 //! a message of the body or names every fault, `storable` among them what PostgreSQL could not hold, `limit` says when it
 //! is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and `rejection`
-//! make the answer; `max` reads the events of the other format, and `ignored` counts what is none. `guard` watches Redis beside it all and decides whether the gateway may accept.
+//! make the answer; `max` reads the events of the other format, and `ignored` counts what is none; `fallback` has other paths
+//! served by somebody else. `guard` watches Redis beside it all and decides whether the gateway may accept.
 //!
 //! The gateway never opens PostgreSQL.
 
@@ -56,6 +57,8 @@ mod answer;
 mod rejection;
 
 mod ignored;
+
+pub mod fallback;
 
 mod guard;
 

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
+use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
 use serde::Serialize;
 use weir_core::message::MessageId;
 use weir_core::queue::QueueError;
 use weir_core::queue::enqueue::EnqueueError;
 
+use crate::answer::Answer;
 use crate::decode::Fault;
 
 /// Why a request, or one message of a batch, is not accepted.
@@ -181,10 +180,10 @@ impl Rejection {
     }
 
     /// The answer. It is counted here.
-    pub(crate) fn answer(&self) -> Response<Full<Bytes>> {
+    pub(crate) fn answer(&self) -> Answer {
         metrics::counter!("weir_refused_total", "reason" => self.label()).increment(1);
         let body = serde_json::to_vec(&self.problem()).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Answer::new(body.into());
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         let mut set = |name: HeaderName, value: String| {

@@ -24,6 +24,7 @@ use weir_core::shutdown::Shutdown;
 
 use crate::config::{GatewayConfig, HttpConfig};
 use crate::deadline::{Reading, Timed, dropped};
+use crate::fallback::Fallback;
 use crate::flood::FrameMeter;
 use crate::guard::{Guard, Watch};
 use crate::http1::{self, Ended};
@@ -80,6 +81,7 @@ pub struct Gateway {
     watch: Watch,
     queue: Queue,
     batches: Queue,
+    fallback: Option<Arc<dyn Fallback>>,
 }
 
 /// Takes the sockets that were handed to this process, or binds the addresses. Redis need not be there: the gateway
@@ -97,7 +99,7 @@ pub fn build(config: GatewayConfig, queue: &Queue) -> Result<Gateway, GatewayErr
     let listeners = listeners.map_err(GatewayError::Accept)?;
     let batches = queue.on_own_link(config.http.batch_timeout);
     let (guard, watch) = Guard::new(queue.clone(), batches.clone(), config.clone());
-    Ok(Gateway { config, listeners, shared, tls, guard, watch, queue: queue.clone(), batches })
+    Ok(Gateway { config, listeners, shared, tls, guard, watch, queue: queue.clone(), batches, fallback: None })
 }
 
 /// How long a connection that says nothing is kept after the signal to stop. Its sender may be writing at this very
@@ -115,13 +117,18 @@ impl Gateway {
         self.watch.health.clone()
     }
 
+    /// Has what is no webhook served by somebody else, on the same addresses. Otherwise such paths are not found.
+    pub fn with_fallback(self, fallback: Arc<dyn Fallback>) -> Self {
+        Self { fallback: Some(fallback), ..self }
+    }
+
     /// Serves until `shutdown`. Then it accepts no more connections, answers what is under way and what still comes
     /// over the open ones, which is the last on each, and ends within the time that the configuration gives.
     ///
     /// # Panics
     /// When a part that all requests need has panicked, once the rest is finished: the process has to be started again.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, listeners, shared, tls, guard, watch, queue, batches } = self;
+        let Self { config, listeners, shared, tls, guard, watch, queue, batches, fallback } = self;
         let enqueuer = Enqueuer::new(batches, config.bounds);
         // Without any of its parts a gateway would go on answering, and wrongly.
         let shutdown = shutdown.child_token();
@@ -134,7 +141,7 @@ impl Gateway {
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow(ended.clone())));
         let ignored = Ignored::default();
         let counting = tokio::spawn(ignored.clone().run(queue, ended.clone()));
-        let ingest = Arc::new(Ingest::new(&config, watch, writer, ignored));
+        let ingest = Arc::new(Ingest::new(&config, watch, writer, ignored, fallback));
         let connections = TaskTracker::new();
         let (closing, cut) = (Stop::new(), Stop::new());
         let slots = Arc::new(Semaphore::new(config.http.connections));

@@ -8,6 +8,7 @@ mod connections;
 mod disconnects;
 mod disk;
 mod edges;
+mod fallback;
 mod floods;
 mod frames;
 mod json;

@@ -61,8 +61,12 @@ impl Gateway {
     pub(crate) fn start(url: &str, partitions: u16, file: &str, flags: &[(&str, &str)]) -> Self {
         let config = read_config(file, flags).unwrap();
         let queue = Queue::new(&SecretUrl::new(url), partitions).unwrap();
-        let gateway = weir_gateway::build(config, &queue).unwrap();
-        let (address, health, shutdown) = (gateway.addresses()[0], gateway.health(), Shutdown::new());
+        Self::run(weir_gateway::build(config, &queue).unwrap(), Shutdown::new())
+    }
+
+    /// Runs a gateway that was built.
+    pub(crate) fn run(gateway: weir_gateway::Gateway, shutdown: Shutdown) -> Self {
+        let (address, health) = (gateway.addresses()[0], gateway.health());
         let running = Some(tokio::spawn(gateway.run(shutdown.clone())));
         Self { address, client: Client::new(address), health, shutdown, running }
     }

@@ -1,0 +1,83 @@
+//! Somebody else who serves on the gateway's addresses what is no webhook: the API, where both run in one process.
+//!
+//! It has a runtime of its own, so that a slow query takes no time from webhooks, and limits of its own: of a request's body,
+//! and of the time that it takes.
+
+use std::error::Error;
+use std::fmt;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+
+/// What went wrong while an answer was sent.
+#[derive(Debug)]
+pub struct AnswerError(pub Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for AnswerError {}
+
+/// The body of an answer.
+pub type AnswerBody = BoxBody<Bytes, AnswerError>;
+
+/// An answer that is on its way.
+pub type Answering = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
+
+/// Serves what is no webhook.
+pub trait Fallback: Send + Sync {
+    /// Answers a request of `peer`, which may be a proxy. It may be dropped before it has ended.
+    fn serve(&self, peer: IpAddr, request: Request<RequestBody>) -> Answering;
+}
+
+/// The body of a request that is served elsewhere.
+#[derive(Debug)]
+pub struct RequestBody {
+    body: Incoming,
+    ended: Arc<AtomicBool>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if self.body.is_end_stream() || matches!(frame, Poll::Ready(None)) {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Has a request served, and says whether its body was read to its end.
+pub(crate) async fn serve(
+    fallback: &dyn Fallback,
+    peer: IpAddr,
+    head: Parts,
+    body: Incoming,
+) -> (Response<AnswerBody>, bool) {
+    let ended = Arc::new(AtomicBool::new(body.is_end_stream()));
+    let request = Request::from_parts(head, RequestBody { body, ended: ended.clone() });
+    let response = fallback.serve(peer, request).await;
+    (response, ended.load(Ordering::Relaxed))
+}
