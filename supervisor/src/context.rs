@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use weir_api::ApiConfig;
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
 use weir_core::profile_cache::{ProfileCache, ProfileCacheConfig};
 use weir_core::queue::{Queue, Roots};
@@ -26,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) gateway: GatewayConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) cache: ProfileCacheConfig,
+    pub(crate) api: ApiConfig,
     /// Where `/metrics` and the probes are; none when switched off with `ops.enabled = false`. Default 127.0.0.1:9090.
     pub(crate) ops: Option<SocketAddr>,
 }
@@ -147,6 +149,7 @@ impl Settings {
             gateway: GatewayConfig::read(reader),
             worker: WorkerConfig::read(reader, database.clone()),
             cache: ProfileCacheConfig::read(reader),
+            api: ApiConfig::read(reader),
             database,
             ops: enabled.then_some(ops),
         }

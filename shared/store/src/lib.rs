@@ -5,7 +5,8 @@
 //! then clients and dialogs that the [`DialogCache`] does not know, then messages and what changes them, profiles, the clients
 //! that changed, counts) and answers with one [`Fate`] per event. A failure is a [`StoreError`] whose [`Class`] says whose fault it is. The
 //! schema is made by `migrations/`, never silently: [`Store::migrate_up`], [`Store::ensure_partitions`]. Operators look
-//! things up with [`Store::find_message`] and at the server with [`Store::server_settings`].
+//! things up with [`Store::find_message`] and at the server with [`Store::server_settings`]. Callers
+//! of the API are known by [`Store::find_key`] and read pages of what is stored.
 
 mod lease;
 mod options;
@@ -24,6 +25,10 @@ mod scrub;
 mod migrate;
 mod partitions;
 
+mod browse;
+mod keys;
+mod search;
+
 mod drill;
 mod inspect;
 mod lookup;
@@ -31,16 +36,19 @@ mod lookup;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use browse::{Client, Dialog, KeptMessage, Message, Moment};
 pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
 pub use drill::POISON_TEXT;
 pub use error::StoreError;
 pub use event::{Effect, Fate, NewEvent, News, Person, Place};
 pub use inspect::ServerSettings;
+pub use keys::{ListedKey, Role, StoredKey};
 pub use lookup::StoredMessage;
 pub use migrate::MigrationStatus;
 pub use options::StoreOptions;
 pub use persist::Persisted;
 pub use profiles::{Cause, NOBODY, NameSource, Names, Profile, ProfileChange};
+pub use search::{FoundMessage, MessageFilter, SearchError, SearchPage};
 pub use store::Store;
 pub use tally::FailureCount;

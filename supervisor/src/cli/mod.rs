@@ -1,5 +1,6 @@
 //! The menu: one file per command.
 
+mod api;
 mod completions;
 mod consent;
 mod console;
@@ -8,6 +9,7 @@ mod doctor;
 mod drill;
 mod fleet;
 mod gateway;
+mod key;
 mod message;
 mod migrate;
 mod send;
@@ -75,10 +77,12 @@ enum Command {
     Up(up::Up),
     Gateway(gateway::Gateway),
     Worker(worker::Worker),
+    Api(api::Api),
     Migrate(migrate::Migrate),
     Status(status::Status),
     Fleet(fleet::Fleet),
     Message(message::Message),
+    Key(key::Key),
     Dlq(dlq::Dlq),
     Send(send::Send),
     Doctor(doctor::Doctor),
@@ -100,10 +104,12 @@ impl Cli {
             Command::Up(command) => command.run(&context).await,
             Command::Gateway(command) => command.run(&context).await,
             Command::Worker(command) => command.run(&context).await,
+            Command::Api(command) => command.run(&context).await,
             Command::Migrate(command) => command.run(&context).await,
             Command::Status(command) => command.run(&context).await,
             Command::Fleet(command) => command.run(&context).await,
             Command::Message(command) => command.run(&context).await,
+            Command::Key(command) => command.run(&context).await,
             Command::Dlq(command) => command.run(&context).await,
             Command::Send(command) => command.run(&context).await,
             Command::Doctor(command) => command.run(&context).await,

@@ -365,13 +365,22 @@ impl Queue {
         cmd.arg(&keys.due).arg(0).arg(limit.saturating_sub(1)).arg("WITHSCORES");
         let members: Vec<(String, u64)> = self.command(&cmd).await?;
         let mut waiting = Vec::with_capacity(members.len());
-        for (member, due_ms) in members {
-            let body: Option<Vec<u8>> = self.command(redis::cmd("HGET").arg(&keys.due_body).arg(&member)).await?;
-            waiting.extend(body.and_then(|body| Waiting::read(due_ms, &body)));
+        for some in members.chunks(BODIES) {
+            let mut ask = redis::cmd("HMGET");
+            ask.arg(&keys.due_body);
+            for (member, _) in some {
+                ask.arg(member);
+            }
+            let bodies: Vec<Option<Vec<u8>>> = self.command(&ask).await?;
+            let bodies = some.iter().zip(bodies).filter_map(|((_, due_ms), body)| Waiting::read(*due_ms, &body?));
+            waiting.extend(bodies);
         }
         Ok(waiting)
     }
 }
+
+/// Bodies of waiting entries in one reply. Each may have a megabyte.
+const BODIES: usize = 100;
 
 /// A retry that waits for its time.
 #[derive(Debug, Clone)]

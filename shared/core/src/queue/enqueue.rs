@@ -5,6 +5,7 @@ mod spread;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::{Pipeline, RedisResult, Value};
 
 use super::{Arg, Queue, QueueError, head, number, text};
@@ -361,22 +362,44 @@ fn read_item(partition: u16, ours: Fingerprint, item: &[u8], reason: &str) -> Re
 /// # Errors
 /// See [`QueueError`].
 pub async fn find(queue: &Queue, key: MessageKey) -> Result<Option<MessageId>, QueueError> {
-    let partition = key.partition(queue.partitions());
+    let found = find_all(queue, key.partition(queue.partitions()), &[key]).await?;
+    Ok(found.into_iter().next().flatten())
+}
+
+/// The same for many messages of one partition, in their order; as many round trips as for one.
+///
+/// # Errors
+/// See [`QueueError`].
+pub async fn find_all(
+    queue: &Queue,
+    partition: u16,
+    wanted: &[MessageKey],
+) -> Result<Vec<Option<MessageId>>, QueueError> {
     let keys = queue.keys(partition);
     let mut ask = redis::cmd("HMGET");
     ask.arg(&keys.seen_meta).arg(&["epoch", "buckets", "before", "before_buckets"]);
     let meta: Vec<Option<u64>> = queue.command(&ask).await?;
+    let mut found = vec![None; wanted.len()];
     for pair in meta.chunks_exact(2) {
         let [Some(epoch), Some(buckets)] = pair else { continue };
         if *epoch == 0 {
             continue;
         }
-        let bucket = keys.seen(*epoch, key.bucket(*buckets as u32));
-        let found: Option<Vec<u8>> = queue.command(redis::cmd("HGET").arg(bucket).arg(key.in_bucket())).await?;
-        if let Some(value) = found.filter(|value| value.len() == 16) {
-            let be = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-            return Ok(Some(MessageId { partition, ms: be(&value[..6]), seq: be(&value[6..9]) }));
+        let missing: Vec<usize> = (0..wanted.len()).filter(|place| found[*place].is_none()).collect();
+        let asked = missing.iter().map(async |place| {
+            let key = wanted[*place];
+            let bucket = keys.seen(*epoch, key.bucket(*buckets as u32));
+            queue.command::<Option<Vec<u8>>>(redis::cmd("HGET").arg(bucket).arg(key.in_bucket())).await
+        });
+        for (place, value) in missing.iter().zip(join_all(asked).await) {
+            found[*place] = value?.and_then(|value| first_entry(partition, &value));
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+/// The first nine bytes of what is remembered of a message.
+fn first_entry(partition: u16, value: &[u8]) -> Option<MessageId> {
+    let be = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    (value.len() == 16).then(|| MessageId { partition, ms: be(&value[..6]), seq: be(&value[6..9]) })
 }

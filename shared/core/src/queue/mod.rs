@@ -39,6 +39,10 @@ pub mod letters;
 pub mod server;
 pub mod tally;
 
+pub mod entry_id;
+pub mod flight;
+pub mod trail;
+
 use std::sync::Arc;
 use std::time::Duration;
 

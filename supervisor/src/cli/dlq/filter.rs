@@ -7,12 +7,12 @@ use sha2::{Digest as _, Sha256};
 use weir_core::config::Setting;
 use weir_core::dead_letter::DeadLetter;
 use weir_core::message::MessageId;
-use weir_core::queue::Queue;
 use weir_core::queue::letters::Shelf;
+use weir_core::queue::{Queue, entry_id};
 
 use super::place::Place;
+use super::redis_now_ms;
 use super::scan::{Order, Scan};
-use super::{entry_id, redis_now_ms};
 
 const HEADING: &str = "Which letters (all that is given must hold; of a repeated option, one)";
 

@@ -21,8 +21,6 @@ mod stats;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 
-pub(crate) mod entry_id;
-pub(crate) mod flight;
 pub(crate) mod render;
 
 use anyhow::{Context as _, Result, bail};

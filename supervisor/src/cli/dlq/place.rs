@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use weir_core::dead_letter::DeadLetter;
-use weir_core::queue::Queue;
 use weir_core::queue::letters::Shelf;
-
-use super::entry_id;
+use weir_core::queue::{Queue, entry_id};
 
 /// Partition and entry id of a letter in its stream: `3/1732233600000-12`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use weir_core::dead_letter::DeadLetter;
 use weir_core::journey::Journey;
+use weir_core::queue::entry_id;
 use weir_core::queue::letters::Shelf;
 
-use super::entry_id;
 use crate::output;
 
 /// Every field of a letter.

@@ -5,9 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use weir_core::dead_letter::DeadLetter;
-use weir_core::queue::Queue;
+use weir_core::queue::{Queue, entry_id};
 
-use super::entry_id;
 use super::filter::Selection;
 
 /// Letters in a page. A letter may have a megabyte.

@@ -1,10 +1,11 @@
 //! `weir message`: where one message is.
 //!
-//! [`trail`] looks for it in Redis, [`row`] in PostgreSQL, [`show`] puts both into the order of time.
+//! [`trail`](weir_core::queue::trail) looks for it in Redis, [`row`] in PostgreSQL, [`show`] puts both into the order of
+//! time.
 
 mod row;
 mod show;
-mod trail;
+mod sighting;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use weir_core::message::{MessageId, MessageKey};
+use weir_core::queue::trail::{self, Trail, Wanted};
 use weir_core::queue::{Queue, enqueue};
 use weir_store::Store;
 
 use super::row::{self, Row};
-use super::trail::{self, Sighting, Trail, Wanted};
+use super::sighting::Sighting;
 use crate::Ending;
 use crate::cli::Output;
 use crate::cli::dlq::open_queue;
@@ -155,10 +156,11 @@ async fn look(queue: &Queue, store: Option<&Store>, wanted: Wanted, notes: &[Str
 }
 
 impl Journey {
-    fn of(partition: u16, trail: Trail, row: Option<Row>, mut notes: Vec<String>) -> Self {
+    fn of(partition: u16, mut trail: Trail, row: Option<Row>, mut notes: Vec<String>) -> Self {
         let from_row = row.as_ref().and_then(|row| row.message_id.parse::<MessageId>().ok());
         let origin = trail.origin.or(from_row);
         notes.extend(remarks(&trail, row.as_ref(), origin));
+        let now: Vec<_> = std::mem::take(&mut trail.sightings).into_iter().map(Sighting::of).collect();
         let (source, external_message_id) = trail.name.clone().unzip();
         let text_of = |of: fn(&Row) -> &Option<String>| row.as_ref().and_then(|row| of(row).clone());
         Self {
@@ -169,8 +171,8 @@ impl Journey {
             entry: origin.map(|id| id.entry()),
             accepted_at: origin.map(|id| output::time(id.ms)),
             trace_id: trail.trace.clone().or_else(|| text_of(|row| &row.trace_id)),
-            events: events(&trail, row.as_ref(), origin),
-            now: trail.sightings,
+            events: events(&trail, row.as_ref(), origin, &now),
+            now,
             attempts: trail.attempts,
             crashes: trail.crashes,
             replay: trail.replay,
@@ -249,7 +251,7 @@ fn remarks(trail: &Trail, row: Option<&Row>, origin: Option<MessageId>) -> Vec<S
 }
 
 /// What happened, in the order of time.
-fn events(trail: &Trail, row: Option<&Row>, origin: Option<MessageId>) -> Vec<Event> {
+fn events(trail: &Trail, row: Option<&Row>, origin: Option<MessageId>, now: &[Sighting]) -> Vec<Event> {
     let mut events = Vec::new();
     let mut add = |ms: u64, what: String| events.push(Event { at: output::time(ms), ms, what });
     if let Some(id) = origin {
@@ -262,7 +264,7 @@ fn events(trail: &Trail, row: Option<&Row>, origin: Option<MessageId>) -> Vec<Ev
             format!("attempt {number} by {} failed: {} {}", attempt.worker, attempt.class, attempt.error),
         );
     }
-    for sighting in &trail.sightings {
+    for sighting in now {
         match (sighting, trail.died_ms) {
             (Sighting::Dead { place, .. }, Some(ms)) => add(ms, format!("given up: dead letter {place}")),
             (Sighting::Parked { place, .. }, Some(ms)) => add(ms, format!("set aside: parked letter {place}")),

@@ -9,12 +9,12 @@ use anyhow::Result;
 use serde::Serialize;
 use uuid::Uuid;
 use weir_core::dead_letter::DeadLetter;
+use weir_core::queue::entry_id::{self, EntryId};
+use weir_core::queue::flight::{self, Retries};
 use weir_core::queue::letters::Shelf;
 use weir_core::queue::{Queue, QueueError};
 use weir_store::Store;
 
-use crate::cli::dlq::entry_id::{self, EntryId};
-use crate::cli::dlq::flight::{self, Retries};
 use crate::output;
 
 /// Letters looked at in one look, the ones that were replayed first.

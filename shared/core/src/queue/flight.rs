@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use redis::streams::StreamInfoGroupsReply;
-use weir_core::queue::{GROUP, Queue, QueueError};
-
 use super::entry_id::{self, EntryId};
+use super::{GROUP, Queue, QueueError};
+use redis::streams::StreamInfoGroupsReply;
 
 /// What the workers have done with an entry of a stream that they read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// Nobody has read it.
     Waiting,
     /// A consumer has read it and not settled it.
@@ -27,7 +26,10 @@ pub(crate) enum Standing {
 }
 
 /// How far the workers have read a stream; the very beginning when nobody reads it.
-pub(crate) async fn last_delivered(queue: &Queue, stream: &str) -> Result<EntryId, QueueError> {
+///
+/// # Errors
+/// See [`QueueError`].
+pub async fn last_delivered(queue: &Queue, stream: &str) -> Result<EntryId, QueueError> {
     let mut ask = redis::cmd("XINFO");
     ask.arg("GROUPS").arg(stream);
     let reply: StreamInfoGroupsReply = match queue.command(&ask).await {
@@ -39,7 +41,10 @@ pub(crate) async fn last_delivered(queue: &Queue, stream: &str) -> Result<EntryI
 }
 
 /// What the workers have done with an entry that is in `stream`, or was.
-pub(crate) async fn standing(queue: &Queue, stream: &str, id: &str) -> Result<Standing, QueueError> {
+///
+/// # Errors
+/// See [`QueueError`].
+pub async fn standing(queue: &Queue, stream: &str, id: &str) -> Result<Standing, QueueError> {
     if entry_id::of(id) > last_delivered(queue, stream).await? {
         return Ok(Standing::Waiting);
     }
@@ -64,14 +69,18 @@ async fn pending_ids(queue: &Queue, stream: &str, limit: usize) -> Result<Option
 const LIMIT: usize = 5000;
 
 /// The retries of a partition at one moment: which new ids are still before the workers or with them.
-pub(super) struct Retries {
+pub struct Retries {
     last_delivered: EntryId,
     /// None when there are too many to say.
     pending: Option<HashSet<EntryId>>,
 }
 
 impl Retries {
-    pub(super) async fn read(queue: &Queue, partition: u16) -> Result<Self, QueueError> {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn read(queue: &Queue, partition: u16) -> Result<Self, QueueError> {
         let stream = &queue.keys(partition).retry;
         // Pending first: what is read in between then counts as delivered and not pending, and is found elsewhere or
         // looked at again.
@@ -80,7 +89,7 @@ impl Retries {
     }
 
     /// Whether an entry of retry is certainly no longer there.
-    pub(super) fn has_left(&self, id: EntryId) -> bool {
+    pub fn has_left(&self, id: EntryId) -> bool {
         id <= self.last_delivered && self.pending.as_ref().is_some_and(|pending| !pending.contains(&id))
     }
 }
@@ -90,7 +99,10 @@ impl Retries {
 ///
 /// The places are read one after another, so an entry that moves meanwhile may be overlooked: who finds one absent
 /// looks again before believing it.
-pub(super) async fn origins(queue: &Queue, partition: u16) -> Result<Option<HashSet<String>>, QueueError> {
+///
+/// # Errors
+/// See [`QueueError`].
+pub async fn origins(queue: &Queue, partition: u16) -> Result<Option<HashSet<String>>, QueueError> {
     let keys = queue.keys(partition);
     let waiting = queue.waiting(partition, LIMIT as u64).await?;
     let mut is_whole = waiting.len() < LIMIT;

@@ -1,17 +1,17 @@
 //! Ids of stream entries as numbers, which is how they are ordered.
 
 /// Milliseconds and number within the millisecond.
-pub(crate) type EntryId = (u64, u64);
+pub type EntryId = (u64, u64);
 
 /// Reads `1732233600000-12`.
-pub(crate) fn parse(text: &str) -> Option<EntryId> {
+pub fn parse(text: &str) -> Option<EntryId> {
     let (ms, seq) = text.split_once('-')?;
     let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten();
     Some((number(ms)?, number(seq)?))
 }
 
 /// Reads the id of an entry that exists; anything else counts as the very first.
-pub(crate) fn of(text: &str) -> EntryId {
+pub fn of(text: &str) -> EntryId {
     parse(text).unwrap_or_default()
 }
 

@@ -1,0 +1,146 @@
+//! An API: described, bound, run.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use weir_core::alarm::guarded;
+use weir_core::ops::Health;
+use weir_core::profile_cache::ProfileCache;
+use weir_core::queue::Queue;
+use weir_core::shutdown::Shutdown;
+use weir_store::Store;
+
+use crate::auth::Keyring;
+use crate::config::{ApiConfig, Auth};
+use crate::server::{Server, Service};
+use crate::{health, openapi, routes};
+
+/// Why an API does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The address is taken or not ours.
+    #[error("the API cannot listen on {address}: {error}; stop what uses it, or set api.listen")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// What handlers need. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) config: Arc<ApiConfig>,
+    pub(crate) store: Store,
+    pub(crate) queue: Queue,
+    /// The cache of profiles, where there is one.
+    #[allow(dead_code, reason = "until profiles are there")]
+    pub(crate) cache: Option<Arc<ProfileCache>>,
+    pub(crate) keyring: Keyring,
+    pub(crate) health: watch::Receiver<Health>,
+    /// The OpenAPI document.
+    pub(crate) document: Bytes,
+}
+
+/// An API that is bound and does not serve yet.
+pub struct Api {
+    app: App,
+    listeners: Vec<TcpListener>,
+    health: watch::Sender<Health>,
+    router: Router,
+}
+
+/// Binds the addresses of the configuration, if it names any. Neither Redis nor PostgreSQL need be there: what needs them
+/// is answered with 503 until they are. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When an address cannot be bound.
+pub fn build(config: ApiConfig, store: Store, queue: Queue, cache: Option<ProfileCache>) -> Result<Api, ApiError> {
+    let listeners = config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
+    if config.auth == Auth::Development {
+        tracing::warn!(
+            "api.auth is development: whoever is on this machine needs no API key; never use it in production"
+        );
+    }
+    let health = watch::Sender::new(Health::waiting("starting"));
+    let app = App {
+        config: Arc::new(config),
+        keyring: Keyring::new(store.clone()),
+        store,
+        queue,
+        cache: cache.map(Arc::new),
+        health: health.subscribe(),
+        document: openapi::rendered(),
+    };
+    let router = routes::router(&app);
+    Ok(Api { app, listeners, health, router })
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, ApiError> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    bind().map_err(|error| ApiError::Bind { address, error })
+}
+
+impl Api {
+    /// The addresses that were bound, in the order of the configuration; real ports where 0 was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Whether it can answer, as it changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// The routes with all that belongs to them, for tests and for whoever serves axum routers.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// The same as a function from request to answer, for a server that hands over what it does not know itself. It works
+    /// while [`run`](Self::run) does.
+    pub fn service(&self) -> Service {
+        Service::new(self.router.clone())
+    }
+
+    /// Serves until `shutdown`, answers what is under way, and ends within the time that the configuration gives. Without
+    /// addresses it runs what belongs to the [`service`](Self::service) alone.
+    ///
+    /// # Panics
+    /// When a part that it runs has panicked, once the rest is finished: the process has to be started again.
+    pub async fn run(self, shutdown: Shutdown) {
+        let (stop, broken) = (shutdown.child_token(), Shutdown::new());
+        let parts = TaskTracker::new();
+        self.start_parts(&parts, &stop, &broken);
+        let server = Server::new(&self.app.config, self.service(), stop.clone());
+        let serving = TaskTracker::new();
+        for listener in self.listeners {
+            serving.spawn(guarded("accept", broken.clone(), server.clone().accept(listener)));
+        }
+        tokio::select! { () = stop.cancelled() => {}, () = broken.cancelled() => stop.cancel() }
+        serving.close();
+        serving.wait().await;
+        server.drain(self.app.config.drain).await;
+        parts.close();
+        parts.wait().await;
+        assert!(!broken.is_cancelled(), "a part of the API panicked");
+        tracing::info!("the API has stopped");
+    }
+
+    /// What runs beside the requests.
+    fn start_parts(&self, parts: &TaskTracker, stop: &Shutdown, broken: &Shutdown) {
+        let App { store, queue, .. } = self.app.clone();
+        parts.spawn(guarded("health", broken.clone(), health::watch(store, queue, self.health.clone(), stop.clone())));
+    }
+}

@@ -1,0 +1,71 @@
+//! The messages of a dialog.
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Message, moment_of, place};
+use crate::api::App;
+use crate::extract::{Json, Path, Query};
+use crate::moment::Moment;
+use crate::page::{self, Limit};
+use crate::problem::Problem;
+
+/// Which messages.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Messages {
+    /// `next` of the page before, or a time: messages that were sent before it.
+    #[param(example = "2024-11-22T00:00:00Z")]
+    before: Option<String>,
+    /// Messages on a page.
+    #[serde(default)]
+    #[param(value_type = u16, minimum = 1, maximum = 500, default = 50, required = false)]
+    limit: Limit,
+}
+
+/// A page of messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MessagePage {
+    /// Newest first.
+    items: Vec<Message>,
+    /// `before` of the next page; null on the last.
+    next: Option<String>,
+}
+
+/// The messages of a dialog, newest first.
+#[utoipa::path(get, path = "/api/v1/dialogs/{id}/messages",
+    params(("id" = i64, description = "of the dialog", example = 7), Messages),
+    responses(
+        (status = 200, description = "a page of them", body = MessagePage, example = json!({"items": [
+            {"id": 1001, "dialog_id": 7, "external_message_id": "m-1", "text": "Good day", "extra": null,
+             "sent_at": "2024-11-22T00:00:00.000000Z", "accepted_at": "2024-11-22T00:00:00.000000Z",
+             "stored_at": "2024-11-22T00:00:00.017000Z", "edited_at": null, "removed_at": null, "trace_id": null}],
+            "next": null})),
+        (status = 404, description = "no such dialog", body = crate::problem::ProblemBody,
+         content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
+            "title": "not found", "status": 404, "detail": "there is no such dialog"})),
+    ))]
+pub(super) async fn messages(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(asked): Query<Messages>,
+) -> Result<Json<MessagePage>, Problem> {
+    let before = asked.before.as_deref().map_or(Ok(weir_store::Moment::NEWEST), before)?;
+    let rows = app.store.messages_of_dialog(id, before, asked.limit.0).await?;
+    if rows.is_empty() && !app.store.has_dialog(id).await? {
+        return Err(Problem::not_found("there is no such dialog"));
+    }
+    let last = rows.last().filter(|_| rows.len() == usize::from(asked.limit.0));
+    let next = last.map(|last| page::encode(&place(weir_store::Moment { at: last.send_at, id: last.id })));
+    Ok(Json(MessagePage { items: rows.into_iter().map(Message::of).collect(), next }))
+}
+
+/// A time, or else a cursor.
+fn before(text: &str) -> Result<weir_store::Moment, Problem> {
+    match Moment::parse(text) {
+        Some(Moment(time)) => Ok(weir_store::Moment::before(time)),
+        None => moment_of(page::decode("before", text)?, "before"),
+    }
+}

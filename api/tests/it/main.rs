@@ -1,0 +1,9 @@
+//! The API against real servers.
+
+mod support;
+
+mod answers;
+mod keys;
+mod matrix;
+mod messages;
+mod planting;
