@@ -1,5 +1,6 @@
 //! Settings of the API.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -36,6 +37,15 @@ pub enum Auth {
     Keys,
     /// Everybody but people on this machine, who need none as long as no proxy and no foreign web page speaks for them.
     Development,
+}
+
+impl fmt::Display for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keys => "keys",
+            Self::Development => "development",
+        })
+    }
 }
 
 impl FromStr for Auth {

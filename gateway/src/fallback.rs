@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::http::request::Parts;
 use hyper::{Request, Response};
@@ -30,7 +30,7 @@ impl fmt::Display for AnswerError {
 impl Error for AnswerError {}
 
 /// The body of an answer.
-pub type AnswerBody = BoxBody<Bytes, AnswerError>;
+pub type AnswerBody = UnsyncBoxBody<Bytes, AnswerError>;
 
 /// An answer that is on its way.
 pub type Answering = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;

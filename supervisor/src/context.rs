@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use weir_api::ApiConfig;
+use weir_api::{ApiConfig, Auth};
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
 use weir_core::profile_cache::{ProfileCache, ProfileCacheConfig};
 use weir_core::queue::{Queue, Roots};
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerConfig,
     pub(crate) cache: ProfileCacheConfig,
     pub(crate) api: ApiConfig,
+    /// Whether `api.auth` was set, and is not merely the default.
+    pub(crate) auth_is_set: bool,
     /// Where `/metrics` and the probes are; none when switched off with `ops.enabled = false`. Default 127.0.0.1:9090.
     pub(crate) ops: Option<SocketAddr>,
 }
@@ -150,6 +152,7 @@ impl Settings {
             worker: WorkerConfig::read(reader, database.clone()),
             cache: ProfileCacheConfig::read(reader),
             api: ApiConfig::read(reader),
+            auth_is_set: reader.optional::<Auth>("api.auth", &[]).is_some(),
             database,
             ops: enabled.then_some(ops),
         }

@@ -26,7 +26,7 @@ impl Fallback for Echo {
                 _ => format!("{} bytes", body.collect().await.map_or(0, |body| body.to_bytes().len())),
             };
             let told = format!("{} {} of {peer}: {read}", head.method, head.uri.path());
-            Response::new(Full::new(Bytes::from(told)).map_err(|never| match never {}).boxed())
+            Response::new(Full::new(Bytes::from(told)).map_err(|never| match never {}).boxed_unsync())
         })
     }
 }

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use weir_api::{ApiKey, Auth};
 use weir_core::log::say;
 use weir_core::ops::{Health, Ops};
 use weir_core::secret::SecretUrl;
@@ -28,7 +29,7 @@ use crate::supervise::board::Board;
 use crate::supervise::fleet::{Fleet, Range};
 use crate::supervise::process::Common;
 use crate::supervise::servers::Servers;
-use crate::supervise::{live, logs, scrape};
+use crate::supervise::{development, live, logs, scrape};
 
 /// Start everything on this machine: servers, gateway and workers
 ///
@@ -44,6 +45,10 @@ pub(crate) struct Up {
     /// Gateways; they share the addresses of gateway.listen
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     gateways: u8,
+    /// Who needs a key for the API: everybody (keys), or nobody on this machine (development) [default: api.auth, else
+    /// development]
+    #[arg(long, value_name = "WHO")]
+    auth: Option<Auth>,
     /// Delete the data of the private servers first
     #[arg(long)]
     fresh: bool,
@@ -57,7 +62,7 @@ const READY: Duration = Duration::from_secs(30);
 
 impl Up {
     pub(crate) async fn run(self, context: &Context) -> Result<Ending> {
-        let context = &Context { data: open_data(&context.data)?, ..context.clone() };
+        let context = &self.with_auth(Context { data: open_data(&context.data)?, ..context.clone() });
         let _lock = lock(&context.data)?;
         // A gateway of its own would only fail again and again.
         context.settings.gateway.tls.as_ref().map(weir_gateway::check_tls).transpose()?;
@@ -76,7 +81,7 @@ impl Up {
         steps.next("starting PostgreSQL");
         let database = servers.start_postgres(context).await?;
         steps.next("bringing the schema up to date");
-        migrate(context, &database).await?;
+        let key = migrate(context, &database).await?;
         let queue = context.queue_at(&SecretUrl::new(redis.url.clone()))?;
         let board = Board::new(context.data.clone(), describe(context, &sockets, redis, database));
         let board = Arc::new(board);
@@ -88,7 +93,7 @@ impl Up {
         let ready = wait_until_ready(&board, &shutdown).await;
         steps.end();
         if let Some(health) = ready {
-            print_table(context, &board, &health);
+            print_table(context, &board, &health, &key);
             // Beside us: who prints may be stuck, should nobody read.
             tokio::spawn(live::run(common.queue.clone(), shutdown.clone()));
             shutdown.cancelled().await;
@@ -98,6 +103,16 @@ impl Up {
         StackFile::remove(&context.data);
         say("stopped; the data stays in place");
         Ok(Ending::Done)
+    }
+
+    /// The processes that are started have the API ask for keys as was said, or for none on this machine.
+    fn with_auth(&self, mut context: Context) -> Context {
+        let auth = self.auth.or((!context.settings.auth_is_set).then_some(Auth::Development));
+        if let Some(auth) = auth {
+            context.settings.api.auth = auth;
+            context.global.set.push(format!("api.auth={auth}"));
+        }
+        context
     }
 
     /// Folders of the servers' data that may be deleted: asks, if there is any.
@@ -131,15 +146,17 @@ fn lock(data: &Path) -> Result<File> {
     Ok(file)
 }
 
-async fn migrate(context: &Context, database: &Server) -> Result<()> {
+/// Brings the schema up to date and gives the key for trying the API.
+async fn migrate(context: &Context, database: &Server) -> Result<ApiKey> {
     let options = store_options(&context.settings.database, &SecretUrl::new(database.url.clone()));
     let store = Store::connect(&options).await.context("PostgreSQL cannot be used")?;
     let applied = store.migrate_up().await.context("the schema could not be brought up to date")?;
+    let key = development::key(&context.data, &store).await;
     store.close().await;
     if !applied.is_empty() {
         tracing::debug!(?applied, "migrated");
     }
-    Ok(())
+    key.context("no key for trying the API could be made")
 }
 
 fn describe(context: &Context, sockets: &[StdListener], redis: Server, database: Server) -> StackFile {
@@ -250,7 +267,7 @@ async fn wait_until_ready(board: &Board, shutdown: &Shutdown) -> Option<Health> 
     }
 }
 
-fn print_table(context: &Context, board: &Board, health: &Health) {
+fn print_table(context: &Context, board: &Board, health: &Health, key: &ApiKey) {
     let stack = board.read();
     let show = |name: &str, place: String, pid: Option<u32>| {
         let pid = pid.map(|pid| format!("process {pid}")).unwrap_or_default();
@@ -269,6 +286,7 @@ fn print_table(context: &Context, board: &Board, health: &Health) {
         show("ops", format!("{url}/metrics"), None);
     }
     show("data", context.data.display().to_string(), None);
+    show("key", format!("{} (admin)", key.expose()), None);
     line("");
     if !health.ready {
         line(format_args!("not ready yet: {}", escape(&health.reasons.join("; "))));
@@ -281,6 +299,13 @@ fn print_table(context: &Context, board: &Board, health: &Health) {
             "    -d '{\"external_message_id\":\"1a2b3c4d5e6f7890abcdef1234567890\",\"external_client_id\":\"fedcba0987654321abcdef1234567890\",\"client_phone\":\"+79194961182\",\"message_text\":\"Привет!\",\"send_at\":1640995200}'",
         );
         line("  weir message show 1a2b3c4d5e6f7890abcdef1234567890");
+        line(format_args!("  open {url}/swagger/"));
+        line("");
+    }
+    if context.settings.api.auth == Auth::Development {
+        line(
+            "the API asks nobody on this machine for a key (--auth development); start with --auth keys where others work too",
+        );
         line("");
     }
 }

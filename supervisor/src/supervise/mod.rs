@@ -3,10 +3,13 @@
 //! [`role`] is what every role's process does about its ops listener. [`servers`] keeps Redis and PostgreSQL running,
 //! [`process`] one process of the fleet, [`crew`] all of one role, [`fleet`] the right number of them, [`roll`] replaces
 //! them one by one, [`board`] knows the state of all, [`scrape`] gathers their metrics and health, [`logs`] keeps their
-//! logs short, [`live`] prints the line that changes.
+//! logs short, [`live`] prints the line that changes; [`beside`] is the API in a gateway's process, [`development`]
+//! the key to it.
 
+pub(crate) mod beside;
 pub(crate) mod board;
 pub(crate) mod crew;
+pub(crate) mod development;
 pub(crate) mod fleet;
 pub(crate) mod live;
 pub(crate) mod logs;

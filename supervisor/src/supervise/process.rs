@@ -267,6 +267,9 @@ impl Supervised {
             Kind::Worker => tied_command(program, "TERM")?,
         };
         command.arg(self.kind.name()).arg("--data").arg(&context.global.data);
+        if self.kind == Kind::Gateway {
+            command.arg("--with-api");
+        }
         if let Some(file) = &context.global.config {
             command.arg("--config").arg(file);
         }
