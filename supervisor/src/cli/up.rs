@@ -299,7 +299,7 @@ fn print_table(context: &Context, board: &Board, health: &Health, key: &ApiKey) 
             "    -d '{\"external_message_id\":\"1a2b3c4d5e6f7890abcdef1234567890\",\"external_client_id\":\"fedcba0987654321abcdef1234567890\",\"client_phone\":\"+79194961182\",\"message_text\":\"Привет!\",\"send_at\":1640995200}'",
         );
         line("  weir message show 1a2b3c4d5e6f7890abcdef1234567890");
-        line(format_args!("  open {url}/swagger/"));
+        line(format_args!("  and, in a browser, {url}/swagger/"));
         line("");
     }
     if context.settings.api.auth == Auth::Development {
