@@ -38,7 +38,7 @@ pub struct AlertView {
     pub cache: Duration,
     /// A profile that was not changed for so long is stale. Counted in UTC days.
     pub stale: Duration,
-    /// The day before the present silence is as long as this.
+    /// It is silence when no event came for so long.
     pub silence: Duration,
 }
 
@@ -55,7 +55,7 @@ pub struct AlertFacts {
     pub cache: CacheCounts,
     /// The minute of the last event.
     pub last_event_at: Option<OffsetDateTime>,
-    /// Events that were processed in the day before the present silence, if it had begun as long ago as was asked.
+    /// Events that were processed in the day before the silence, if there is one.
     pub before_silence: i64,
 }
 
@@ -156,15 +156,22 @@ async fn judge_alone(
 async fn facts(connection: &mut PgConnection, view: &AlertView) -> Result<AlertFacts, StoreError> {
     let profiles = profile_counts(connection).await?;
     let fresh = fresh_since(connection, view.now - view.stale).await?;
+    let last_event_at = last_event_at(connection).await?;
     let silent_since = view.now - view.silence;
-    let before = Period::around(silent_since - Duration::DAY, silent_since, view.now);
+    let before_silence = match last_event_at {
+        Some(last) if last < silent_since => {
+            let before = Period::around(silent_since - Duration::DAY, silent_since, view.now);
+            webhook_counts(connection, before).await?.processed()
+        }
+        _ => 0,
+    };
     Ok(AlertFacts {
         stale: profiles.users - fresh,
         profiles,
         webhooks: webhook_counts(connection, Period::last(view.webhooks, view.now)).await?,
         cache: cache_counts(connection, Period::last(view.cache, view.now)).await?,
-        last_event_at: last_event_at(connection).await?,
-        before_silence: webhook_counts(connection, before).await?.processed(),
+        last_event_at,
+        before_silence,
     })
 }
 

@@ -92,6 +92,23 @@ async fn a_judge_sees_what_was_counted_of_late_and_the_day_before_a_silence() {
     assert_eq!((facts.profiles.users, facts.stale), (10, 7));
     assert_eq!((facts.webhooks.processed(), facts.webhooks.failures()), (2, 1));
     assert_eq!((facts.cache.errors, facts.cache.hits), (4, 0));
-    assert_eq!(facts.before_silence, 50);
+    assert_eq!(facts.before_silence, 0, "nobody is silent");
     assert!(facts.last_event_at.is_some_and(|at| view().now - at < Duration::minutes(7)));
+}
+
+#[tokio::test]
+async fn of_a_silence_a_judge_sees_how_much_came_in_the_day_before() {
+    let f = Fixture::new().await;
+    let insert = "INSERT INTO tallies VALUES
+        ('events.a', date_trunc('minute', now() - interval '7 hours'), 0, 50),
+        ('events.b', date_trunc('minute', now() - interval '29 hours'), 0, 4),
+        ('events.b', date_trunc('minute', now() - interval '40 hours'), 0, 99)";
+    sqlx::query(insert).execute(f.pool()).await.unwrap();
+    let mut seen = 0;
+    let judge = |facts: &weir_store::AlertFacts| {
+        seen = facts.before_silence;
+        Vec::new()
+    };
+    f.store.judge_alerts(&view(), judge).await.unwrap().expect("nobody else looks");
+    assert_eq!(seen, 54);
 }
