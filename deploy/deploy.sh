@@ -39,7 +39,7 @@ if command -v systemctl >/dev/null && systemctl is-active --quiet weir.target; t
     under_systemd
 elif "$weir" fleet list >/dev/null 2>&1 && [[ -f $data/stack.json ]]; then
     "$weir" migrate up
-    "$weir" fleet restart
+    "$weir" fleet restart --yes
 else
     start_up
 fi

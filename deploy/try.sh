@@ -62,7 +62,7 @@ expect() {
 # An API asks for a key; the checks say so once, in words.
 needs_key() {
     ask GET /monitoring/alerts
-    [[ $status != 401 ]] || fail 'the API asks for a key: set WEIR_API_KEY; `weir key create` makes one'
+    [[ $status != 401 ]] || fail "the API asks for a key: set WEIR_API_KEY; weir key create makes one"
 }
 
 # until_found PATH PART OF THE BODY: what was accepted is stored a moment later.

@@ -2,7 +2,7 @@
 
 use time::macros::{date, datetime};
 use time::{Duration, OffsetDateTime};
-use weir_store::Period;
+use weir_store::{CacheCounts, Period};
 
 use crate::support::Fixture;
 
@@ -98,6 +98,19 @@ async fn without_any_event_there_is_nothing_and_no_error() {
     assert_eq!(f.store.last_event_at().await.unwrap(), None);
     assert_eq!(f.store.cache_counts(Period::last(Duration::DAY, NOW)).await.unwrap().reads(), 0);
     assert_eq!(f.store.compact_tallies(NOW).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn reads_of_the_cache_are_added_up() {
+    let f = Fixture::new().await;
+    let reads = CacheCounts { hits: 5, misses: 2, errors: 1, us: 900 };
+    f.store.count_cache_reads(NOW, &reads).await.unwrap();
+    f.store.count_cache_reads(NOW - Duration::MINUTE, &CacheCounts { errors: 0, ..reads }).await.unwrap();
+    f.store.count_cache_reads(NOW - Duration::DAY, &reads).await.unwrap();
+    let counted = f.store.cache_counts(Period::last(Duration::HOUR, NOW)).await.unwrap();
+    assert_eq!(counted, CacheCounts { hits: 10, misses: 4, errors: 1, us: 1800 });
+    assert_eq!(counted.reads(), 15);
+    assert_eq!(f.store.webhook_counts(Period::last(Duration::HOUR, NOW)).await.unwrap().processed(), 0);
 }
 
 #[tokio::test]
