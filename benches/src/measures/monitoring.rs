@@ -81,9 +81,9 @@ const EVENT_COUNTS: &str = "
 const OTHER_COUNTS: &str = "
     INSERT INTO tallies (what, at, shard, n)
     SELECT what, at, shard, 1
-    FROM unnest(ARRAY['failed.unknown', 'failed.malformed', 'failed.dead', 'failed.foreign',
-                      'cache.hit', 'cache.miss', 'cache.us']) AS what,
-         generate_series(date_trunc('minute', now() - interval '48 hours'), now(), '1 minute') AS at,
+    FROM (VALUES ('failed.unknown', 192), ('failed.malformed', 192), ('failed.dead', 192), ('failed.foreign', 192),
+                 ('cache.hit', 48), ('cache.miss', 48), ('cache.us', 48)) AS w (what, hours),
+         generate_series(date_trunc('minute', now() - interval '1 hour' * hours), now(), '1 minute') AS at,
          generate_series(0, 3) AS shard";
 
 /// Profiles that one statement makes.

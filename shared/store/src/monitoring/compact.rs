@@ -35,15 +35,17 @@ struct Rule {
     into: &'static str,
 }
 
-/// What came of failures is left alone while it is young: it is not added to, but set to what Redis says, shard by shard,
-/// for as long as Redis has it.
+/// How long failures are left alone: they are not added to, but set to what Redis says, shard by shard, for as long as Redis
+/// has them; and it has them for longer when no worker was there for days.
+const FAILURES_FOR: Duration = Duration::days(8);
+
 const RULES: [Rule; 10] = [
     Rule { names: "cache", age: SETTLED, into: "minute" },
     Rule { names: "events", age: SETTLED, into: "minute" },
     Rule { names: "profiles", age: Duration::DAY, into: "day" },
     Rule { names: "cache", age: MINUTES_FOR.saturating_add(MARGIN), into: "hour" },
     Rule { names: "events", age: MINUTES_FOR.saturating_add(MARGIN), into: "hour" },
-    Rule { names: "failed", age: MINUTES_FOR.saturating_add(MARGIN), into: "hour" },
+    Rule { names: "failed", age: FAILURES_FOR, into: "hour" },
     Rule { names: "cache", age: HOURS_FOR.saturating_add(MARGIN), into: "day" },
     Rule { names: "events", age: HOURS_FOR.saturating_add(MARGIN), into: "day" },
     Rule { names: "failed", age: HOURS_FOR.saturating_add(MARGIN), into: "day" },

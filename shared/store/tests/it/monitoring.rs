@@ -2,7 +2,7 @@
 
 use time::macros::{date, datetime};
 use time::{Duration, OffsetDateTime};
-use weir_store::{CacheCounts, Period};
+use weir_store::{CacheCounts, FailureCount, Period};
 
 use crate::support::Fixture;
 
@@ -149,7 +149,7 @@ async fn minutes_become_hours_and_hours_become_days_with_age() {
         let sql = sqlx::AssertSqlSafe(format!("{of}{condition}"));
         sqlx::query_scalar::<_, i64>(sql).fetch_one(f.pool()).await.unwrap()
     };
-    assert_eq!(rows(">= '2026-06-30 11:50Z'").await, 6, "what may still be counted has its shards");
+    assert_eq!(rows(">= '2026-06-30 11:51Z'").await, 3, "what may still be counted has its shards");
     assert_eq!(rows(">= '2026-06-29 00:00Z' AND at < '2026-06-30Z'").await, 144, "ten minutes apart");
     assert_eq!(rows(">= '2026-06-20Z' AND at < '2026-06-21Z'").await, 24, "hours");
     assert_eq!(rows(">= '2026-05-21Z' AND at < '2026-05-26Z'").await, 5, "days");
@@ -159,9 +159,14 @@ async fn minutes_become_hours_and_hours_become_days_with_age() {
 async fn failures_keep_their_shards_while_they_are_young() {
     let f = Fixture::new().await;
     run(&f, EVENTS).await;
+    let failures = number(&f, "SELECT sum(n)::bigint FROM tallies WHERE what = 'failed.dead'").await;
     compact(&f).await;
     let young = "SELECT count(*) FROM tallies WHERE what = 'failed.dead' AND at >= '2026-06-29Z' AND at < '2026-06-30Z'";
     assert_eq!(number(&f, young).await, 3 * 144);
+    // Copied once more, it is what it was.
+    let count = FailureCount { reason: "dead".into(), at: datetime!(2026-06-23 10:10 UTC), shard: 1, n: 1 };
+    f.store.copy_failures(&[count]).await.unwrap();
+    assert_eq!(number(&f, "SELECT sum(n)::bigint FROM tallies WHERE what = 'failed.dead'").await, failures);
 }
 
 #[tokio::test]
@@ -186,7 +191,7 @@ async fn profiles_of_long_ago_become_one_row_and_the_trend_stays() {
     let young = "SELECT count(*) FROM tallies WHERE what = 'profiles' AND at >= '2026-06-29Z'";
     assert_eq!(number(&f, young).await, 1 + 3, "today keeps its shards");
     // What is counted into a day that has gone is put to the others the next time.
-    run(&f, "INSERT INTO tallies VALUES ('profiles.fresh', '2024-05-05Z', 7, -4)").await;
+    run(&f, "INSERT INTO tallies VALUES ('profiles.fresh', '2024-05-05Z', 0, -4)").await;
     assert_eq!(compact(&f).await, 1);
     assert_eq!(f.store.profile_days(first, last).await.unwrap(), days);
 }
@@ -236,7 +241,7 @@ async fn a_row_that_somebody_holds_is_left_for_the_next_time() {
     let f = Fixture::new().await;
     run(
         &f,
-        "INSERT INTO tallies VALUES ('events.a', '2026-06-01 00:07Z', 1, 1), ('events.a', '2026-06-01 00:08Z', 1, 2),
+        "INSERT INTO tallies VALUES ('events.a', '2026-06-01 00:07Z', 0, 1), ('events.a', '2026-06-01 00:08Z', 0, 2),
                                     ('events.a', '2026-06-01 00:00Z', 0, 4)",
     )
     .await;
