@@ -192,7 +192,11 @@ fn describe(days: &[ProfileDay], shown: usize) -> Quality {
             user_input: share(by_source.user_input),
             default: share(by_source.default),
         },
-        trend: days.windows(2).skip((days.len() - 1).saturating_sub(shown)).map(|pair| day(&pair[0], &pair[1])).collect(),
+        trend: days
+            .windows(2)
+            .skip((days.len() - 1).saturating_sub(shown))
+            .map(|pair| day(&pair[0], &pair[1]))
+            .collect(),
     }
 }
 

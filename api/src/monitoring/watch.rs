@@ -78,7 +78,9 @@ fn tell(change: &AlertChange) {
     metrics::counter!("weir_alerts_total", "alert" => alert.name.clone(), "change" => change).increment(1);
     let message = message(&alert.name, alert.value, alert.threshold);
     match alert.resolved_at {
-        None => tracing::error!(alert = alert.name, value = alert.value, threshold = alert.threshold, "alert: {message}"),
+        None => {
+            tracing::error!(alert = alert.name, value = alert.value, threshold = alert.threshold, "alert: {message}")
+        }
         Some(_) => tracing::info!(alert = alert.name, "the alert is over: {message}"),
     }
 }

@@ -1,10 +1,8 @@
 //! How reads of the profile cache ended.
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 
 use super::Period;
-use crate::tally::{CACHE, Tally};
 use crate::{Store, StoreError};
 
 /// Reads of the cache in a period, as all API processes counted them.
@@ -28,16 +26,6 @@ impl CacheCounts {
 }
 
 impl Store {
-    /// Adds reads that were counted since the last time.
-    pub async fn count_cache_reads(&self, at: OffsetDateTime, reads: &CacheCounts) -> Result<(), StoreError> {
-        let CacheCounts { hits, misses, errors, us } = *reads;
-        let mut tally = Tally::default();
-        for (how, n) in [("hit", hits), ("miss", misses), ("error", errors), ("us", us)] {
-            tally.minute(format!("{CACHE}{how}"), at, n);
-        }
-        self.on_connection(async |connection| tally.write(connection).await).await
-    }
-
     /// How the cache did in a period.
     pub async fn cache_counts(&self, period: Period) -> Result<CacheCounts, StoreError> {
         self.on_connection(async |connection| cache_counts(connection, period).await).await

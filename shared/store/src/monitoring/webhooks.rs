@@ -63,10 +63,7 @@ impl Store {
 
 /// One look into the index for each name that there is, and then for its rows in the period alone: a plain condition on
 /// both would walk through all rows of these names.
-pub(crate) async fn webhook_counts(
-    connection: &mut PgConnection,
-    period: Period,
-) -> Result<WebhookCounts, StoreError> {
+pub(crate) async fn webhook_counts(connection: &mut PgConnection, period: Period) -> Result<WebhookCounts, StoreError> {
     let rows = sqlx::query!(
         r#"
         WITH RECURSIVE names AS (

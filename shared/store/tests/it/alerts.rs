@@ -50,7 +50,9 @@ async fn of_many_who_look_at_once_one_fires_and_one_resolves() {
         let mut looks = JoinSet::new();
         for _ in 0..20 {
             let store = f.store.clone();
-            looks.spawn(async move { store.judge_alerts(&view(), |_| verdict("cache", finding)).await.expect("a look") });
+            looks.spawn(
+                async move { store.judge_alerts(&view(), |_| verdict("cache", finding)).await.expect("a look") },
+            );
         }
         let changes: Vec<_> = looks.join_all().await.into_iter().flatten().flatten().collect();
         assert_eq!(changes.len(), 1, "{changes:?}");

@@ -103,13 +103,17 @@ async fn without_any_event_there_is_nothing_and_no_error() {
 #[tokio::test]
 async fn reads_of_the_cache_are_added_up() {
     let f = Fixture::new().await;
-    let reads = CacheCounts { hits: 5, misses: 2, errors: 1, us: 900 };
-    f.store.count_cache_reads(NOW, &reads).await.unwrap();
-    f.store.count_cache_reads(NOW - Duration::MINUTE, &CacheCounts { errors: 0, ..reads }).await.unwrap();
-    f.store.count_cache_reads(NOW - Duration::DAY, &reads).await.unwrap();
+    run(
+        &f,
+        "INSERT INTO tallies SELECT what, at, shard, 3
+         FROM unnest(ARRAY['cache.hit', 'cache.miss', 'cache.error', 'cache.us', 'cache.later']) AS what,
+              unnest(ARRAY[timestamptz '2026-06-30 12:00Z', '2026-06-30 11:30Z', '2026-06-29 12:00Z']) AS at,
+              unnest(ARRAY[0, 7]) AS shard",
+    )
+    .await;
     let counted = f.store.cache_counts(Period::last(Duration::HOUR, NOW)).await.unwrap();
-    assert_eq!(counted, CacheCounts { hits: 10, misses: 4, errors: 1, us: 1800 });
-    assert_eq!(counted.reads(), 15);
+    assert_eq!(counted, CacheCounts { hits: 12, misses: 12, errors: 12, us: 12 });
+    assert_eq!(counted.reads(), 36);
     assert_eq!(f.store.webhook_counts(Period::last(Duration::HOUR, NOW)).await.unwrap().processed(), 0);
 }
 
@@ -161,7 +165,8 @@ async fn failures_keep_their_shards_while_they_are_young() {
     run(&f, EVENTS).await;
     let failures = number(&f, "SELECT sum(n)::bigint FROM tallies WHERE what = 'failed.dead'").await;
     compact(&f).await;
-    let young = "SELECT count(*) FROM tallies WHERE what = 'failed.dead' AND at >= '2026-06-29Z' AND at < '2026-06-30Z'";
+    let young =
+        "SELECT count(*) FROM tallies WHERE what = 'failed.dead' AND at >= '2026-06-29Z' AND at < '2026-06-30Z'";
     assert_eq!(number(&f, young).await, 3 * 144);
     // Copied once more, it is what it was.
     let count = FailureCount { reason: "dead".into(), at: datetime!(2026-06-23 10:10 UTC), shard: 1, n: 1 };
