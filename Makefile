@@ -1,7 +1,9 @@
 # Weir's commands for people who have its source. Each makes sure by itself that what it needs is installed.
 
 .DEFAULT_GOAL := help
-.PHONY: help up build test drill bench bench-quick check audit fuzz servers test-servers bench-servers tools fuzz-tools
+.PHONY: help up build test drill bench bench-quick check audit fuzz servers test-servers bench-servers tools fuzz-tools \
+	migrate-up migrate-down health logs deploy test-webhook test-profile-integration test-backward-compatibility \
+	test-performance test-integration test-all
 
 # Queries are checked against the committed .sqlx. Without this a DATABASE_URL in the environment or in .env would make
 # the compiler talk to that database.
@@ -12,7 +14,7 @@ SQLX_CLI := 0.9.0
 CARGO_FUZZ := 0.13.2
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-27s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make up ARGS="--fresh" passes arguments on to `weir up`.'
 
@@ -39,6 +41,46 @@ bench: bench-servers ## Measure on this machine, beside other systems; takes hal
 
 bench-quick: bench-servers ## The same with smaller numbers of everything, in some minutes
 	cargo run --release --locked --package weir-benches -- all --quick $(ARGS)
+
+# From here to test-all: for a Weir that runs, started by `make up` or named by the settings (.env, weir.toml, WEIR_…).
+# docs/ROLLOUT.md uses them.
+WEIR := target/release/weir
+
+migrate-up: build ## Bring the schema of the database up to date
+	$(WEIR) migrate up $(ARGS)
+
+migrate-down: build ## Undo the last migration, or STEPS=N; YES=1 does not ask
+	$(WEIR) migrate down --steps $(or $(STEPS),1) $(if $(YES),--yes) $(ARGS)
+
+health: ## Whether what runs accepts and answers
+	@deploy/try.sh health
+
+logs: ## Follow the logs of what runs: of `make up` here, else of the systemd units
+	@data=$${WEIR_DATA:-.weir}; \
+	if ls "$$data"/log/*.log >/dev/null 2>&1; then exec tail -n 50 -F "$$data"/log/*.log; \
+	elif command -v journalctl >/dev/null; then exec journalctl --follow --lines 50 --unit 'weir-*'; \
+	else echo "no logs: neither $$data/log nor systemd's journal is here" >&2; exit 1; fi
+
+deploy: build ## Put the present source into service: migrate, then restart without losing a request
+	@deploy/deploy.sh $(WEIR)
+
+test-webhook: ## Send MAX events of both formats to what runs and wait for their profiles
+	@deploy/try.sh webhook
+
+test-profile-integration: ## From an event to a profile to the name of an employee, in what runs
+	@deploy/try.sh profiles
+
+test-backward-compatibility: ## What clients did before there were MAX events and profiles, in what runs
+	@deploy/try.sh compatibility
+
+test-performance: build ## COUNT=10000 messages through what runs, none may be lost; and how fast the monitoring answers
+	$(WEIR) send --count $(or $(COUNT),10000)
+	@deploy/try.sh performance
+
+test-integration: test-servers ## The tests of all parts together, with servers of their own
+	cargo test --locked --package weir-api --package weir --test it $(ARGS)
+
+test-all: health test-webhook test-profile-integration test-backward-compatibility test-performance test-integration ## All of the last ones
 
 check: servers tools ## Format, lints, documentation, dependency rules, queries against the schema
 	cargo fmt --all --check

@@ -67,6 +67,8 @@ look() {
         has strace || missing+=(strace)
         # Looks at the gateway's TLS from outside.
         has sslscan || missing+=(sslscan)
+        # Holds the alerts of deploy/prometheus against made-up figures.
+        has promtool || missing+=(prometheus)
     fi
     if [[ $for_bench == yes ]]; then
         # Another generator of load, to check our own by. The other systems are no packages: see benches/peers.
@@ -100,7 +102,7 @@ disable_services() {
     has systemctl || return 0
     for package in "${missing[@]}"; do
         case $package in
-        redis-server | postgresql | supervisor | haproxy)
+        redis-server | postgresql | supervisor | haproxy | prometheus)
             "${as_root[@]}" systemctl --quiet disable "$package.service" >&2 || true ;;
         nginx-light)
             "${as_root[@]}" systemctl --quiet disable nginx.service >&2 || true ;;
@@ -123,7 +125,7 @@ give_up() {
     say "Weir needs, on this machine or wherever it is built and tested:"
     say "  redis-server and redis-cli, $REDIS_MIN or newer"
     say "  PostgreSQL's server programs (initdb, postgres) and psql, $POSTGRES_MIN or newer"
-    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan')"
+    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan, promtool')"
     say "Missing or too old here: ${missing[*]} (as Debian calls the packages)."
     case $family in
     *debian* | *ubuntu*)

@@ -14,10 +14,11 @@ use weir_core::ops::Health;
 use weir_core::profile_cache::ProfileCache;
 use weir_core::queue::Queue;
 use weir_core::shutdown::Shutdown;
-use weir_store::Store;
+use weir_store::{AlertChange, Store, StoreError};
 
 use crate::auth::Keyring;
 use crate::config::{ApiConfig, Auth};
+use crate::monitoring::Watch;
 use crate::server::{Server, Service};
 use crate::{health, openapi, routes};
 
@@ -114,6 +115,19 @@ impl Api {
         Service::new(self.router.clone())
     }
 
+    /// Has the counts judged once, as is done every few seconds while it runs. Gives the alerts that this look fired or
+    /// resolved; none of them if another process judges at this moment.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be asked.
+    pub async fn look_at_alerts(&self) -> Result<Vec<AlertChange>, StoreError> {
+        self.watch().look().await
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::new(self.app.store.clone(), self.app.config.monitoring.clone())
+    }
+
     /// Serves until `shutdown`, answers what is under way, and ends within the time that the configuration gives. Without
     /// addresses it runs what belongs to the [`service`](Self::service) alone.
     ///
@@ -142,5 +156,6 @@ impl Api {
     fn start_parts(&self, parts: &TaskTracker, stop: &Shutdown, broken: &Shutdown) {
         let App { store, queue, .. } = self.app.clone();
         parts.spawn(guarded("health", broken.clone(), health::watch(store, queue, self.health.clone(), stop.clone())));
+        parts.spawn(guarded("alerts", broken.clone(), self.watch().run(stop.clone())));
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use weir_core::config::{ByteSize, Reader, Setting, from_str};
 
+use crate::monitoring::MonitoringConfig;
+
 /// Settings of one API process.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -28,6 +30,8 @@ pub struct ApiConfig {
     pub connections: usize,
     /// How long requests under way may take after the signal to stop. Default 10 s.
     pub drain: Duration,
+    /// What is watched.
+    pub monitoring: MonitoringConfig,
 }
 
 /// Who needs a key.
@@ -67,7 +71,7 @@ impl Setting for Auth {
 }
 
 impl ApiConfig {
-    /// Reads the settings `api.*`.
+    /// Reads the settings `api.*` and `monitoring.*`.
     pub fn read(reader: &mut Reader) -> Self {
         let config = Self {
             name: reader.get("api.name", &[], "api".to_owned()),
@@ -78,6 +82,7 @@ impl ApiConfig {
             idle_timeout: reader.get("api.idle_timeout", &[], Duration::from_secs(75)),
             connections: reader.get("api.connections", &[], 1000),
             drain: reader.get("api.drain", &[], Duration::from_secs(10)),
+            monitoring: MonitoringConfig::read(reader),
         };
         let zero = [
             ("api.body_limit", config.body_limit == 0),

@@ -43,6 +43,8 @@ mod health;
 mod ingest;
 mod messages;
 
+mod monitoring;
+
 mod openapi;
 mod swagger;
 
@@ -51,5 +53,6 @@ mod problem;
 pub use api::{Api, ApiError, build};
 pub use auth::key::ApiKey;
 pub use config::{ApiConfig, Auth};
+pub use monitoring::MonitoringConfig;
 pub use routes::{Access, Route, routes};
 pub use server::Service;

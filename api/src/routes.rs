@@ -11,11 +11,18 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use weir_store::Role;
 
 use crate::api::App;
-use crate::{auth, edge, health, ingest, messages, openapi, problem, swagger};
+use crate::{auth, edge, health, ingest, messages, monitoring, openapi, problem, swagger};
 
 /// All resources.
 fn tables() -> Vec<Table> {
-    vec![ingest::routes(), messages::routes(), health::routes(), openapi::routes(), swagger::routes()]
+    vec![
+        ingest::routes(),
+        messages::routes(),
+        monitoring::routes(),
+        health::routes(),
+        openapi::routes(),
+        swagger::routes(),
+    ]
 }
 
 /// Who may use a route.

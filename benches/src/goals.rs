@@ -85,7 +85,36 @@ fn of_the_best(values: &[f64]) -> f64 {
     values[0] / values[1..].iter().copied().fold(f64::MIN_POSITIVE, f64::max)
 }
 
-const GOALS: [Goal; 22] = [
+/// What the second rate's things cost more than the first one's.
+fn extra_cost(values: &[f64]) -> f64 {
+    values[0] / values[1] - 1.0
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::max)
+}
+
+const GOALS: [Goal; 24] = [
+    Goal {
+        name: "store: profiles",
+        formula: "stored/s of events without a user ÷ of the same events with one - 1",
+        target: Target::AtMost(0.15),
+        of: &["profiles.without.rate", "profiles.with.rate"],
+        value: extra_cost,
+    },
+    Goal {
+        name: "monitoring: latency",
+        formula: "p99 of the slowest monitoring endpoint, ms",
+        target: Target::AtMost(20.0),
+        of: &[
+            "monitoring.coverage.p99",
+            "monitoring.quality.p99",
+            "monitoring.webhook_stats.p99",
+            "monitoring.cache_health.p99",
+            "monitoring.alerts.p99",
+        ],
+        value: largest,
+    },
     Goal {
         name: "accept: the parts",
         formula: "accepted/s, 256 connections ÷ [cores ÷ (CPU per request of bare hyper + of its load + CPU per message \

@@ -48,7 +48,8 @@ pub(crate) const PARTITIONS: u16 = 4;
 const NO_BOUNDS: Bounds =
     Bounds { backlog: 1 << 40, window: Duration::from_secs(86_400), remembered: 20_000_000, replicas: None };
 
-fn reader() -> Reader {
+/// The defaults of everything.
+pub(crate) fn reader() -> Reader {
     Reader::new(BTreeMap::new(), BTreeMap::new(), Path::new("/nonexistent"), false)
 }
 
@@ -275,12 +276,22 @@ const FILL: usize = 1000;
 
 /// Makes a backlog of new messages; `told` hears of each step.
 pub(crate) async fn fill(queue: &Queue, messages: usize, told: impl Fn(usize)) -> Result<()> {
+    fill_with(queue, messages, entry, told).await
+}
+
+/// The same of entries that `make` makes, given a number of the run and one of the entry.
+pub(crate) async fn fill_with(
+    queue: &Queue,
+    messages: usize,
+    make: impl Fn(u32, usize) -> NewEntry,
+    told: impl Fn(usize),
+) -> Result<()> {
     let enqueuer = enqueuer(queue.clone());
     let run = rand::random();
     let mut first = 0;
     while first < messages {
         let end = messages.min(first + FILL);
-        let entries: Vec<_> = (first..end).map(|number| entry(run, number)).collect();
+        let entries: Vec<_> = (first..end).map(|number| make(run, number)).collect();
         append(&enqueuer, &entries).await?;
         first = end;
         told(end);

@@ -129,6 +129,7 @@ impl Guard {
 
     fn decide(&self, verdict: Verdict) {
         let open = verdict.refuse.is_none();
+        gauge!("weir_gateway_ready").set(f64::from(u8::from(open)));
         self.verdict.send_replace(verdict);
         self.open.store(open, Ordering::Release);
     }

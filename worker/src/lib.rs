@@ -4,7 +4,8 @@
 //! `persist` stores them in batches and bisects a batch that fails; `fate` decides what becomes of an event that
 //! cannot be stored, and the lane settles or moves every entry. Beside the lanes `beat` renews the lease, `due`
 //! brings retries back, `reap` takes over from workers that died, `upkeep` looks after PostgreSQL's partitions, `early` after
-//! changes that came before their message, `profiles` after the cache, and `tallies` copies counts out of Redis.
+//! changes that came before their message, `profiles` after the cache, `tallies` copies counts out of Redis, and `compact` keeps
+//! them few.
 
 pub mod config;
 pub mod worker;
@@ -30,6 +31,8 @@ mod upkeep;
 mod early;
 
 mod tallies;
+
+mod compact;
 
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -18,6 +18,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Minutes after which a count is dropped in Redis. Nothing of that age is counted any more.
 const KEPT: u64 = 2 * 24 * 60;
 
+/// Minutes after which a count is not copied any more: what is older may have been put together with others, and would be
+/// counted twice.
+const COPIED: u64 = 7 * 24 * 60;
+
 /// Copies until told to stop.
 pub(crate) async fn run(state: Arc<State>, stop: Shutdown) {
     let mut copied: HashMap<u16, Tallies> = HashMap::new();
@@ -35,16 +39,16 @@ pub(crate) async fn run(state: Arc<State>, stop: Shutdown) {
 /// Copies those of a partition that are others than before.
 async fn copy(state: &State, partition: u16, copied: &mut Tallies) -> Result<(), String> {
     let tallies = state.queue.tallies(partition).await.map_err(|error| error.to_string())?;
+    let minute = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60);
     let counts: Vec<FailureCount> = tallies
         .iter()
-        .filter(|(what, n)| copied.get(*what) != Some(*n))
+        .filter(|(what, n)| what.1 + COPIED > minute && copied.get(*what) != Some(*n))
         .filter_map(|((reason, minute), n)| {
             let at = OffsetDateTime::from_unix_timestamp(i64::try_from(minute * 60).ok()?).ok()?;
             Some(FailureCount { reason: reason.clone(), at, shard: partition as i16, n: *n as i64 })
         })
         .collect();
     state.store.copy_failures(&counts).await.map_err(|error| error.to_string())?;
-    let minute = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60);
     let old = minute.saturating_sub(KEPT);
     state.queue.forget_tallies(partition, &tallies, old).await.map_err(|error| error.to_string())?;
     *copied = tallies;

@@ -20,7 +20,7 @@ use crate::config::WorkerConfig;
 use crate::lane::{LaneReader, READ_TIMEOUT};
 use crate::reap::Reaper;
 use crate::state::State;
-use crate::{due, early, profiles, tallies, upkeep};
+use crate::{compact, due, early, profiles, tallies, upkeep};
 
 /// Pause between attempts to reach Redis.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -259,6 +259,7 @@ fn start_helpers(
     helpers.spawn(guarded("upkeep", broken.clone(), upkeep::run(state.clone(), abort.clone())));
     helpers.spawn(guarded("early", broken.clone(), early::run(state.clone(), abort.clone())));
     helpers.spawn(guarded("tallies", broken.clone(), tallies::run(state.clone(), abort.clone())));
+    helpers.spawn(guarded("compact", broken.clone(), compact::run(state.clone(), abort.clone())));
     let reaper = Reaper { state: state.clone(), consumer: names[0].clone(), stop: abort.clone() };
     helpers.spawn(guarded("reap", broken.clone(), reaper.run()));
 }

@@ -85,9 +85,9 @@ async fn streams(queue: &Queue) -> Result<u64> {
 
 pub(super) struct Drained {
     pub(super) rate: f64,
-    worker_micros: f64,
+    pub(super) worker_micros: f64,
     redis_micros: f64,
-    postgres_micros: f64,
+    pub(super) postgres_micros: f64,
 }
 
 /// Longest time without any progress.

@@ -18,6 +18,10 @@ mod latency;
 
 mod memory;
 
+mod monitoring;
+
+mod profiles;
+
 mod recovery;
 
 mod rivals;
@@ -68,6 +72,8 @@ pub(crate) enum Part {
     Growth,
     Cluster,
     Costs,
+    Profiles,
+    Monitoring,
 }
 
 impl Part {
@@ -84,6 +90,8 @@ impl Part {
             Self::Growth => "growth",
             Self::Cluster => "cluster",
             Self::Costs => "costs",
+            Self::Profiles => "profiles",
+            Self::Monitoring => "monitoring",
         }
     }
 
@@ -100,6 +108,8 @@ impl Part {
             Self::Growth => growth::ABOUT,
             Self::Cluster => cluster::ABOUT,
             Self::Costs => costs::ABOUT,
+            Self::Profiles => profiles::ABOUT,
+            Self::Monitoring => monitoring::ABOUT,
         }
     }
 
@@ -116,6 +126,8 @@ impl Part {
             Self::Growth => growth::measure(report, scale).await,
             Self::Cluster => cluster::measure(report, scale).await,
             Self::Costs => costs::measure(report, scale).await,
+            Self::Profiles => profiles::measure(report, scale).await,
+            Self::Monitoring => monitoring::measure(report, scale).await,
         }
     }
 

@@ -30,6 +30,9 @@ pub(super) struct Scale {
     pub(super) backlogs: [usize; 3],
     /// Messages of one drain where several are compared.
     pub(super) small_backlog: usize,
+    /// Profiles of the system that is monitored, and requests to each of its endpoints.
+    pub(super) profiles: usize,
+    pub(super) requests: usize,
 }
 
 impl Scale {
@@ -49,6 +52,8 @@ impl Scale {
             rows: 10_000_000,
             backlogs: [10_000, 1_000_000, 5_000_000],
             small_backlog: 300_000,
+            profiles: 10_000_000,
+            requests: 2_000,
         }
     }
 
@@ -68,6 +73,8 @@ impl Scale {
             rows: 500_000,
             backlogs: [1_000, 50_000, 250_000],
             small_backlog: 50_000,
+            profiles: 200_000,
+            requests: 500,
         }
     }
 }

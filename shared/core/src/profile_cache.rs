@@ -10,6 +10,7 @@ mod config;
 mod counts;
 mod owed;
 mod room;
+mod server;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use room::Room;
 
 pub use config::ProfileCacheConfig;
 pub use counts::CacheCounts;
+pub use server::CacheServer;
 
 /// Profiles in one call: Redis does nothing else meanwhile.
 const CHUNK: usize = 100;

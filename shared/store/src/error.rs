@@ -11,6 +11,8 @@ use crate::scrub::scrub;
 const QUERY_CANCELED: &str = "57014";
 const FOREIGN_KEY_VIOLATION: &str = "23503";
 const UNIQUE_VIOLATION: &str = "23505";
+/// A lock was not free within `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// The server is a standby, or was told to take no writes.
 const READ_ONLY: &str = "25006";
 
@@ -40,6 +42,11 @@ impl StoreError {
     /// Somebody else has the key.
     pub(crate) fn is_taken(&self) -> bool {
         self.sqlstate.as_deref() == Some(UNIQUE_VIOLATION)
+    }
+
+    /// Somebody else held a lock for too long.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.sqlstate.as_deref() == Some(LOCK_NOT_AVAILABLE)
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

@@ -18,6 +18,9 @@ mod persist;
 mod profiles;
 mod tally;
 
+mod alerts;
+mod monitoring;
+
 mod class;
 mod error;
 mod scrub;
@@ -36,6 +39,7 @@ mod lookup;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use alerts::{Alert, AlertChange, AlertFacts, AlertFilter, AlertView, Finding, Verdict};
 pub use browse::{Client, Dialog, KeptMessage, Message, Moment};
 pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
@@ -46,6 +50,7 @@ pub use inspect::ServerSettings;
 pub use keys::{ListedKey, Role, StoredKey};
 pub use lookup::StoredMessage;
 pub use migrate::MigrationStatus;
+pub use monitoring::{CacheCounts, Period, ProfileCounts, ProfileDay, Resolution, WebhookCounts};
 pub use options::StoreOptions;
 pub use persist::Persisted;
 pub use profiles::{Cause, NOBODY, NameSource, Names, Profile, ProfileChange};

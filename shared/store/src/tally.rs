@@ -24,7 +24,6 @@ pub(crate) const FRESH: &str = "profiles.fresh";
 pub(crate) const EVENTS: &str = "events.";
 /// Milliseconds from their acceptance to their processing, added up: by minute.
 pub(crate) const EVENTS_MS: &str = "events.ms";
-
 /// Webhooks that were no events, or became dead letters, for the reason behind the dot: by minute. Copied from the queue; the
 /// shard is its partition.
 pub(crate) const FAILED: &str = "failed.";
@@ -95,7 +94,8 @@ pub struct FailureCount {
 }
 
 impl Store {
-    /// Notes counts that are kept elsewhere. A smaller one than before changes nothing: the other place has lost its data and
+    /// Notes counts that are kept elsewhere, of the last seven days: older ones may have been [put
+    /// together](Store::compact_tallies) and would be counted twice. A smaller one than before changes nothing: the other place has lost its data and
     /// begins anew.
     pub async fn copy_failures(&self, counts: &[FailureCount]) -> Result<(), StoreError> {
         if counts.is_empty() {

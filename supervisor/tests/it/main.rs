@@ -25,6 +25,7 @@ mod migrate;
 mod moments;
 mod privilege;
 mod probes;
+mod prometheus;
 mod restart;
 mod send;
 mod sockets;

@@ -3,6 +3,7 @@
 mod support;
 mod tls;
 
+mod alerts;
 mod batches;
 mod cache;
 mod clients;
@@ -11,5 +12,6 @@ mod failures;
 mod inspect;
 mod lookups;
 mod migrations;
+mod monitoring;
 mod partitions;
 mod stakes;
