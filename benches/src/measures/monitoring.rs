@@ -98,7 +98,7 @@ pub(super) async fn measure(report: &mut Report, scale: &Scale) -> Result<()> {
     // One statement of the making may take longer than any of a request.
     options.statement_timeout = Duration::from_secs(10);
     let store = Store::connect(&options).await?;
-    let api = weir_api::build(config(), store, queue)?;
+    let api = weir_api::build(config(), store, queue, None)?;
     let address = api.addresses().first().copied().context("the API listens")?;
     let stop = Shutdown::new();
     let serving = tokio::spawn(api.run(stop.clone()));
