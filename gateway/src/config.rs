@@ -226,6 +226,13 @@ impl GatewayConfig {
     }
 }
 
+impl GatewayConfig {
+    /// Whether what MAX sends is taken.
+    pub fn takes_max(&self) -> bool {
+        self.sources.iter().any(|source| source.kind == Kind::Max && source.enabled)
+    }
+}
+
 impl TlsFiles {
     fn read(reader: &mut Reader) -> Option<Self> {
         match (reader.optional("tls.certificate", &[]), reader.optional("tls.key", &[])) {

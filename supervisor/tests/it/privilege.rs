@@ -57,7 +57,7 @@ async fn apply_roles(server: &TestPostgres) -> Ended {
 async fn database(stack: &mut Stack, server: &TestPostgres) -> String {
     apply_roles(server).await.says(&["there are no tables yet"]);
     let url = server.url("weir");
-    for role in ["weir_owner", "weir_worker", "weir_operator"] {
+    for role in ["weir_owner", "weir_worker", "weir_api", "weir_operator"] {
         testing::execute(&url, &format!("ALTER ROLE {role} PASSWORD '{PASSWORD}'")).await.expect("a password");
     }
     stack.set("WEIR_DATABASE_URL", &as_user(&url, "weir_owner"));
@@ -100,13 +100,25 @@ async fn gateway_worker_and_operator_do_their_work_with_the_rights_of_the_deploy
         let sent = body(&format!("m{number}"), "c", text);
         assert_eq!(request(port, "POST", "/api/v1/webhook", &sent).await.expect("an answer").status, 202);
     }
+    // What MAX sends: an edit before its message, the message, a person.
+    let told = |kind: &str, text: &str, at: u64| {
+        format!(
+            r#"{{"update_type":"{kind}","timestamp":{at},"message":{{"timestamp":1775000000000,"recipient":{{"chat_id":1}},
+               "body":{{"mid":"m","text":"{text}"}},"sender":{{"user_id":7,"first_name":"Anna","is_bot":false}}}}}}"#
+        )
+    };
+    for sent in [told("message_edited", "b", 1_775_000_009_000), told("message_created", "a", 1_775_000_001_000)] {
+        assert_eq!(request(port, "POST", "/webhook/max", &sent).await.expect("an answer").status, 200);
+    }
+    let edited = "SELECT count(*) FROM messages m, profiles p WHERE m.text = 'b' AND p.max_first_name = 'Anna'";
+    eventually("the edit is applied", PATIENCE, async || testing::number(&url, edited).await == Ok(1)).await;
     let mut poison = message("poison");
     poison.message_text = "a\0b".into();
     accept(&queue, &[poison]).await;
     eventually("a retry is due", PATIENCE, async || stack.balance().await.retried > 0).await;
     testing::execute(&url, "ALTER TABLE messages DROP CONSTRAINT late").await.expect("a rule less");
     let balance = stack.drained().await;
-    assert_eq!((balance.stored, balance.dead), (20, 1));
+    assert_eq!((balance.stored, balance.dead), (22, 1));
 
     operate(&mut stack, &admin, &url).await;
     for role in [worker, gateway] {
@@ -225,7 +237,7 @@ fn calls(function: &str) -> Vec<String> {
 #[test]
 fn the_rules_of_a_role_allow_what_its_functions_do() {
     let rules = fs::read_to_string(deploy("redis.acl")).expect("the rules");
-    let gateway = ["ensure", "enqueue", "sweep", "balance"];
+    let gateway = ["ensure", "enqueue", "sweep", "balance", "tally"];
     let worker = [
         "prelude",
         "ensure",
@@ -238,14 +250,16 @@ fn the_rules_of_a_role_allow_what_its_functions_do() {
         "leave",
         "put_profiles",
         "drop_profiles",
+        "tally",
     ];
+    let api = ["balance", "put_profiles", "drop_profiles"];
     let operator = ["balance", "condemn", "replay", "purge", "amend", "import"];
     let all = fs::read_dir(functions_folder()).expect("the functions").count();
     let mut assigned: Vec<&str> = [&gateway[..], &worker, &operator].concat();
     assigned.sort_unstable();
     assigned.dedup();
     assert_eq!(assigned.len(), all, "each function is some role's: {assigned:?}");
-    for (role, functions) in [("gateway", &gateway[..]), ("worker", &worker), ("operator", &operator)] {
+    for (role, functions) in [("gateway", &gateway[..]), ("worker", &worker), ("api", &api), ("operator", &operator)] {
         let rule = rules.lines().find(|line| line.starts_with(&format!("user weir-{role} "))).expect("a rule");
         let granted: Vec<&str> = rule.split(' ').filter_map(|word| word.strip_prefix('+')).collect();
         for function in functions {
@@ -267,7 +281,7 @@ async fn nobody_has_a_right_that_a_role_does_not_need_at_redis() {
         command.arg(&words[1..]);
         queue.command::<Value>(&command).await
     };
-    for user in ["weir-gateway", "weir-worker", "weir-operator", "weir-monitor"] {
+    for user in ["weir-gateway", "weir-worker", "weir-api", "weir-operator", "weir-monitor"] {
         for words in [
             &["EVAL", "return 1", "0"][..],
             &["EVALSHA", "0000000000000000000000000000000000000000", "0"],
@@ -348,7 +362,11 @@ async fn nobody_has_a_right_that_a_role_does_not_need_at_postgresql() {
         "TRUNCATE messages",
         "DELETE FROM event_keys",
         "DELETE FROM clients",
-        "UPDATE messages SET text = ''",
+        "DELETE FROM messages",
+        "UPDATE messages SET accepted_at = now()",
+        "DELETE FROM profiles",
+        "UPDATE profile_history SET actor = ''",
+        "UPDATE api_keys SET role = 'admin'",
         "UPDATE event_keys SET fingerprint = 0",
         "UPDATE clients SET source = ''",
         "UPDATE _sqlx_migrations SET checksum = ''",
@@ -359,10 +377,19 @@ async fn nobody_has_a_right_that_a_role_does_not_need_at_postgresql() {
         assert_eq!(error.sqlstate.as_deref(), Some("42501"), "{role}: {sql}: {error}");
     };
     for sql in common {
+        refused("weir_api", sql).await;
         refused("weir_worker", sql).await;
         refused("weir_operator", sql).await;
     }
     refused("weir_worker", "SELECT text FROM messages").await;
+    refused("weir_worker", "SELECT hash FROM api_keys").await;
+    for sql in [
+        "UPDATE messages SET text = ''",
+        "INSERT INTO api_keys (name, role, prefix, hash) VALUES ('', 'admin', '', '')",
+    ] {
+        refused("weir_api", sql).await;
+    }
+    refused("weir_operator", "UPDATE messages SET text = ''").await;
     refused("weir_operator", "INSERT INTO dialogs (client_id) VALUES (1)").await;
     for sql in
         ["SELECT count(*) FROM pg_authid", "CREATE ROLE x", "CREATE DATABASE x", "COPY (SELECT 1) TO PROGRAM 'true'"]

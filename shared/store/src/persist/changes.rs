@@ -80,42 +80,90 @@ fn happened_at(event: &NewEvent) -> OffsetDateTime {
 }
 
 /// Writes what is found, locked in the order of the rows' ids, and gives the keys whose message is there. A message whose month
-/// was detached counts as found: it has been here.
+/// was detached counts as found: it has been here. What a message says is written and never read: a worker has no right to.
 async fn write(connection: &mut PgConnection, changes: &ByMessage<'_>) -> Result<HashSet<Uuid>, StoreError> {
-    let each = || changes.0.values();
-    let edit = |of: fn(&Edit<'_>) -> OffsetDateTime| each().map(|c| c.edit.as_ref().map(of)).collect::<Vec<_>>();
-    let texts: Vec<_> = each().map(|c| c.edit.as_ref().and_then(|edit| edit.text)).collect();
-    let extras: Vec<_> = each().map(|c| c.edit.as_ref().and_then(|edit| edit.extra)).collect();
     let keys: Vec<Uuid> = changes.0.keys().copied().collect();
+    let found = sqlx::query!(
+        "SELECT id, message_id, send_at FROM event_keys WHERE id = ANY($1) AND message_id IS NOT NULL ORDER BY message_id",
+        &keys
+    );
+    let found = found.fetch_all(&mut *connection).await?;
+    let (mut edited, mut edits, mut removed, mut removals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for row in &found {
+        let (Some(Changes { edit, removed_at }), Some(id)) = (changes.0.get(&row.id), row.message_id) else { continue };
+        if let Some(edit) = edit {
+            edited.push((id, row.send_at));
+            edits.push(edit);
+        }
+        if let Some(at) = removed_at {
+            removed.push((id, row.send_at));
+            removals.push(*at);
+        }
+    }
+    edit(connection, &edited, &edits).await?;
+    remove(connection, &removed, &removals).await?;
+    Ok(found.into_iter().map(|row| row.id).collect())
+}
+
+/// Rows of messages, by id and the time that names the partition.
+type Rows = [(i64, OffsetDateTime)];
+
+async fn edit(connection: &mut PgConnection, rows: &Rows, edits: &[&Edit<'_>]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (ids, send_at): (Vec<i64>, Vec<OffsetDateTime>) = rows.iter().copied().unzip();
     sqlx::query!(
         r#"
         WITH locked AS MATERIALIZED (
-            SELECT m.id, m.send_at, c.edited_at, c.text, c.extra, c.removed_at
-            FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::timestamptz[])
-                AS c (key, edited_at, text, extra, removed_at)
-            JOIN event_keys k ON k.id = c.key
-            JOIN messages m ON m.id = k.message_id AND m.send_at = k.send_at
+            SELECT m.id, m.send_at, c.edited_at, c.text, c.extra
+            FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::text[], $5::text[])
+                AS c (id, send_at, edited_at, text, extra)
+            JOIN messages m ON m.id = c.id AND m.send_at = c.send_at
+            WHERE m.edited_at IS NULL OR m.edited_at <= c.edited_at
             ORDER BY m.id
             FOR NO KEY UPDATE OF m
         )
-        UPDATE messages m SET
-            text = CASE WHEN l.edited_at >= coalesce(m.edited_at, l.edited_at) THEN l.text ELSE m.text END,
-            extra = CASE WHEN l.edited_at >= coalesce(m.edited_at, l.edited_at) THEN l.extra::jsonb ELSE m.extra END,
-            edited_at = greatest(m.edited_at, l.edited_at),
-            removed_at = least(m.removed_at, l.removed_at)
+        UPDATE messages m SET text = l.text, extra = l.extra::jsonb, edited_at = l.edited_at
+        FROM locked l
+        WHERE m.id = l.id AND m.send_at = l.send_at AND (m.edited_at IS NULL OR m.edited_at <= l.edited_at)
+        "#,
+        &ids,
+        &send_at,
+        &edits.iter().map(|edit| edit.at).collect::<Vec<_>>(),
+        &edits.iter().map(|edit| edit.text).collect::<Vec<_>>() as &[Option<&str>],
+        &edits.iter().map(|edit| edit.extra).collect::<Vec<_>>() as &[Option<&str>]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn remove(connection: &mut PgConnection, rows: &Rows, at: &[OffsetDateTime]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (ids, send_at): (Vec<i64>, Vec<OffsetDateTime>) = rows.iter().copied().unzip();
+    sqlx::query!(
+        r#"
+        WITH locked AS MATERIALIZED (
+            SELECT m.id, m.send_at, c.removed_at
+            FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) AS c (id, send_at, removed_at)
+            JOIN messages m ON m.id = c.id AND m.send_at = c.send_at
+            ORDER BY m.id
+            FOR NO KEY UPDATE OF m
+        )
+        UPDATE messages m SET removed_at = least(m.removed_at, l.removed_at)
         FROM locked l
         WHERE m.id = l.id AND m.send_at = l.send_at
         "#,
-        &keys,
-        &edit(|edit| edit.at) as &[Option<OffsetDateTime>],
-        &texts as &[Option<&str>],
-        &extras as &[Option<&str>],
-        &each().map(|c| c.removed_at).collect::<Vec<_>>() as &[Option<OffsetDateTime>]
+        &ids,
+        &send_at,
+        at
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    let found = sqlx::query_scalar!("SELECT id FROM event_keys WHERE id = ANY($1) AND message_id IS NOT NULL", &keys);
-    Ok(found.fetch_all(connection).await?.into_iter().collect())
+    Ok(())
 }
 
 async fn wait(connection: &mut PgConnection, changes: &ByMessage<'_>) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! One look at everything, whatever of it is down.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use weir_core::queue::{Queue, QueueError};
 use weir_store::Store;
 
 use super::probe;
-use super::report::{Database, Flow, Redis, Report, Sum};
+use super::report::{Database, Flow, Redis, Report, Sum, Webhooks};
 use crate::cli::fleet::roster::{Names, Roster};
 use crate::context::Context;
 use crate::output;
@@ -29,7 +30,14 @@ pub(super) struct Watcher<'a> {
 /// What Redis tells at one moment.
 struct Seen {
     redis: Redis,
+    found: Found,
+}
+
+/// What lies in the queue.
+#[derive(Default)]
+struct Found {
     balances: Vec<Balance>,
+    not_taken: BTreeMap<String, u64>,
     fleet: Option<Roster>,
 }
 
@@ -50,21 +58,23 @@ impl<'a> Watcher<'a> {
             database(self.context, &mut self.store),
             seen(self.context, self.queue.as_ref(), &mut self.names),
         );
+        let Seen { redis, found: Found { balances, not_taken, fleet } } = seen;
         let mut sum = Balance::default();
-        seen.balances.iter().for_each(|balance| sum += *balance);
-        let balance = (!seen.balances.is_empty()).then_some(sum);
-        let flow = balance.map(|balance| self.flow(balance, seen.fleet.as_ref()));
+        balances.iter().for_each(|balance| sum += *balance);
+        let balance = (!balances.is_empty()).then_some(sum);
+        let flow = balance.map(|balance| self.flow(balance, fleet.as_ref()));
         let mut report = Report {
             at_ms: output::now_ms(),
             ok: false,
             problems: broken.into_iter().collect(),
-            redis: seen.redis,
+            redis,
             database,
             gateways,
+            webhooks: Webhooks { enabled: self.context.settings.gateway.takes_max(), not_taken },
             balance: balance.map(Sum::from),
-            partitions: seen.balances.into_iter().map(Sum::from).collect(),
+            partitions: balances.into_iter().map(Sum::from).collect(),
             flow,
-            fleet: seen.fleet,
+            fleet,
             stack: stack.map(StackFile::without_passwords),
         };
         judge(&mut report);
@@ -104,14 +114,14 @@ async fn seen(context: &Context, queue: Option<&Queue>, names: &mut Option<(Inst
         Ok(url) => Redis { url: url.to_string(), ..Redis::default() },
         Err(error) => Redis { error: Some(format!("{error:#}")), ..Redis::default() },
     };
-    let (mut balances, mut fleet) = (Vec::new(), None);
+    let mut found = Found::default();
     if let Some(queue) = queue {
         match ask(context, queue, names, &mut redis).await {
-            Ok((found, roster)) => (balances, fleet) = (found, Some(roster)),
+            Ok(there) => found = there,
             Err(error) => redis.error = Some(error.to_string()),
         }
     }
-    Seen { redis, balances, fleet }
+    Seen { redis, found }
 }
 
 async fn ask(
@@ -119,7 +129,7 @@ async fn ask(
     queue: &Queue,
     names: &mut Option<(Instant, Names)>,
     redis: &mut Redis,
-) -> Result<(Vec<Balance>, Roster), QueueError> {
+) -> Result<Found, QueueError> {
     let gateway = &context.settings.gateway;
     let servers = queue.servers().await?;
     redis.reachable = servers.away.is_empty();
@@ -138,8 +148,22 @@ async fn ask(
         None => (Instant::now(), Names::find(queue).await?),
     };
     let (_, known) = names.insert(known);
-    let roster = Roster::of(queue, known).await?;
-    Ok((queue.balances().await?, roster))
+    let fleet = Some(Roster::of(queue, known).await?);
+    Ok(Found { balances: queue.balances().await?, not_taken: not_taken(queue).await?, fleet })
+}
+
+/// By reason, of the last day.
+async fn not_taken(queue: &Queue) -> Result<BTreeMap<String, u64>, QueueError> {
+    let since = output::now_ms() / 60_000 - 24 * 60;
+    let mut sums = BTreeMap::new();
+    for partition in 0..queue.partitions() {
+        for ((reason, minute), n) in queue.tallies(partition).await? {
+            if minute > since {
+                *sums.entry(reason).or_default() += n;
+            }
+        }
+    }
+    Ok(sums)
 }
 
 /// Says what is wrong.

@@ -1,5 +1,7 @@
 //! What `weir status` found: the JSON form, and what the tables are made of.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use weir_core::queue::balance::Balance;
 use weir_core::queue::server::Durability;
@@ -20,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) redis: Redis,
     pub(crate) database: Database,
     pub(crate) gateways: Vec<Gateway>,
+    pub(crate) webhooks: Webhooks,
     /// None while Redis cannot be asked.
     pub(crate) balance: Option<Sum>,
     pub(crate) partitions: Vec<Sum>,
@@ -51,6 +54,15 @@ impl Redis {
     pub(crate) fn memory_percent(&self) -> f64 {
         100.0 * self.used_memory as f64 / self.memory_limit.max(1) as f64
     }
+}
+
+/// What comes to `/webhook/max`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Webhooks {
+    /// Whether the settings, as this command sees them, have gateways take it.
+    pub(crate) enabled: bool,
+    /// What was looked at and not taken within the last 24 hours, and events that became dead letters, by reason.
+    pub(crate) not_taken: BTreeMap<String, u64>,
 }
 
 /// PostgreSQL.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_core::secret::SecretUrl;
 
-use super::report::{Database, Redis, Report, Sum};
+use super::report::{Database, Redis, Report, Sum, Webhooks};
 use crate::cli::Output;
 use crate::output;
 use crate::stack_file::{Role, StackFile};
@@ -16,6 +16,7 @@ pub(super) fn table(report: &Report, partitions: bool) {
         let state = if gateway.ready { "ready".into() } else { format!("not ready: {}", gateway.reasons.join("; ")) };
         lines.push(("gateway", format!("{} {state}", gateway.address)));
     }
+    lines.push(("webhooks", webhooks(&report.webhooks)));
     lines.extend(fleet(report).map(|text| ("workers", text)));
     lines.extend(report.balance.as_ref().map(|sum| balance(report, sum)).unwrap_or_default());
     output::record(Output::Table, report, &lines);
@@ -80,6 +81,15 @@ fn database(database: &Database) -> String {
         Some(error) => format!("{} down: {error}", database.url).trim_start().to_owned(),
         None if database.schema_current => format!("{} schema current", database.url),
         None => format!("{} schema NOT current", database.url),
+    }
+}
+
+fn webhooks(webhooks: &Webhooks) -> String {
+    let state = if webhooks.enabled { "MAX is taken" } else { "MAX is switched off (WEBHOOK_ENABLED)" };
+    let not_taken: Vec<String> = webhooks.not_taken.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    match not_taken.is_empty() {
+        true => state.to_owned(),
+        false => format!("{state}; not taken in 24 hours: {}", not_taken.join(", ")),
     }
 }
 
