@@ -7,3 +7,5 @@ mod keys;
 mod matrix;
 mod messages;
 mod planting;
+mod schemathesis;
+mod swagger;

@@ -267,7 +267,7 @@ async fn nobody_has_a_right_that_a_role_does_not_need_at_redis() {
         command.arg(&words[1..]);
         queue.command::<Value>(&command).await
     };
-    for user in ["weir-gateway", "weir-worker", "weir-operator", "weir-monitor"] {
+    for user in ["weir-gateway", "weir-worker", "weir-api", "weir-operator", "weir-monitor"] {
         for words in [
             &["EVAL", "return 1", "0"][..],
             &["EVALSHA", "0000000000000000000000000000000000000000", "0"],
@@ -304,8 +304,12 @@ async fn nobody_has_a_right_that_a_role_does_not_need_at_redis() {
     for (user, words) in [
         ("weir-gateway", &loads[..]),
         ("weir-worker", &loads),
+        ("weir-api", &loads),
         ("weir-monitor", &loads),
         ("weir-gateway", &wipes),
+        ("weir-api", &wipes),
+        ("weir-api", &["XADD", "weir:{0}:ingest", "*", "a", "b"]),
+        ("weir-api", &["HSET", "weir:meta", "a", "b"]),
         ("weir-monitor", &wipes),
         ("weir-gateway", &hides),
         ("weir-monitor", &["HGETALL", "weir:meta"]),

@@ -224,6 +224,11 @@ impl Stack {
         self.start("worker", &[("WEIR_DATABASE_URL", database_url), ("WEIR_WORKER_LEASE", "2s")])
     }
 
+    /// Starts an API and does not wait.
+    pub(crate) fn start_api(&self) -> Process {
+        self.start("api", &[])
+    }
+
     /// Starts a gateway that may have so many files open, and does not wait.
     pub(crate) fn start_gateway_with_files(&self, port: u16, files: u32) -> Process {
         let mut command = tied_command("/bin/sh".as_ref(), "KILL").expect("setpriv");

@@ -14,4 +14,5 @@ mod lookups;
 mod migrations;
 mod monitoring;
 mod partitions;
+mod plans;
 mod stakes;
