@@ -24,5 +24,7 @@ CREATE TABLE employee_backfill_rows (
     last_name text NOT NULL,
     profile_source text NOT NULL,
     profile_last_updated timestamptz,
+    -- The employee's updated_at as the backfill left it: what was changed since is not undone.
+    changed_at timestamptz NOT NULL,
     PRIMARY KEY (backfill_id, employee_id)
 );
