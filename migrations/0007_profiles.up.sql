@@ -44,6 +44,7 @@ CREATE INDEX profiles_search_idx ON profiles USING gin (search gin_trgm_ops);
 CREATE TABLE profile_history (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_id text COLLATE "C" NOT NULL,
+    -- The profile's updated_at after the change.
     changed_at timestamptz NOT NULL,
     -- The provider's clock, if an event did it.
     event_at timestamptz,

@@ -5,8 +5,8 @@
 //! then clients and dialogs that the [`DialogCache`] does not know, then messages and what changes them, profiles, the clients
 //! that changed, counts) and answers with one [`Fate`] per event. A failure is a [`StoreError`] whose [`Class`] says whose fault it is. The
 //! schema is made by `migrations/`, never silently: [`Store::migrate_up`], [`Store::ensure_partitions`]. Operators look
-//! things up with [`Store::find_message`] and at the server with [`Store::server_settings`]. Callers
-//! of the API are known by [`Store::find_key`] and read pages of what is stored.
+//! things up with [`Store::find_message`] and at the server with [`Store::server_settings`]. Callers of the API are known by
+//! [`Store::find_key`]; they read pages of what is stored, and read and change profiles and employees.
 
 mod lease;
 mod options;
@@ -20,6 +20,7 @@ mod tally;
 
 mod alerts;
 mod monitoring;
+mod employees;
 
 mod class;
 mod error;
@@ -44,6 +45,9 @@ pub use browse::{Client, Dialog, KeptMessage, Message, Moment};
 pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
 pub use drill::POISON_TEXT;
+pub use employees::{
+    Backfill, BackfillKind, BackfillStep, Employee, EmployeeFilter, EmployeePatch, FullName, NewEmployee, UndoStep,
+};
 pub use error::StoreError;
 pub use event::{Effect, Fate, NewEvent, News, Person, Place};
 pub use inspect::ServerSettings;
@@ -53,7 +57,10 @@ pub use migrate::MigrationStatus;
 pub use monitoring::{CacheCounts, Period, ProfileCounts, ProfileDay, Resolution, WebhookCounts};
 pub use options::StoreOptions;
 pub use persist::Persisted;
-pub use profiles::{Cause, NOBODY, NameSource, Names, Profile, ProfileChange};
+pub use profiles::{
+    Cause, Freshness, NOBODY, NameSource, Names, Profile, ProfileChange, ProfileEvent, ProfileFilter, ProfilePlace,
+    ProfileStats,
+};
 pub use search::{FoundMessage, MessageFilter, SearchError, SearchPage};
 pub use store::Store;
 pub use tally::FailureCount;

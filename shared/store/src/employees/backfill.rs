@@ -140,7 +140,11 @@ impl Store {
                 backfill.reached = reached.fetch_one(&mut *transaction).await?;
             }
             let step = step(&mut transaction, &backfill, most, dry_run).await?;
-            if dry_run { transaction.rollback().await? } else { transaction.commit().await? }
+            if dry_run {
+                transaction.rollback().await?
+            } else {
+                transaction.commit().await?
+            }
             Ok(step)
         })
         .await
@@ -308,19 +312,15 @@ async fn write(connection: &mut PgConnection, backfill_id: i64, changes: &[Chang
         &changes.iter().map(|change| change.row.first_name.as_str()).collect::<Vec<_>>() as &[&str],
         &changes.iter().map(|change| change.row.last_name.as_str()).collect::<Vec<_>>() as &[&str],
         &changes.iter().map(|change| change.row.profile_source.as_str()).collect::<Vec<_>>() as &[&str],
-        &changes.iter().map(|change| change.row.profile_last_updated).collect::<Vec<_>>() as &[Option<OffsetDateTime>]
+        &changes.iter().map(|change| change.row.profile_last_updated).collect::<Vec<_>>()
+            as &[Option<OffsetDateTime>]
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn undo(
-    connection: &mut PgConnection,
-    backfill_id: i64,
-    behind: i64,
-    most: u16,
-) -> Result<UndoStep, StoreError> {
+async fn undo(connection: &mut PgConnection, backfill_id: i64, behind: i64, most: u16) -> Result<UndoStep, StoreError> {
     let ids = sqlx::query_scalar!(
         "SELECT employee_id FROM employee_backfill_rows WHERE backfill_id = $1 AND employee_id > $2
          ORDER BY employee_id LIMIT $3",

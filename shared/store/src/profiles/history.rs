@@ -65,11 +65,7 @@ impl Store {
     ///
     /// None is ever missed: who changes a profile holds its row, so that a change with a smaller id than another one of the
     /// same profile is there before it.
-    pub async fn profile_changes(
-        &self,
-        known: &[(&str, i64)],
-        limit: u16,
-    ) -> Result<Vec<ProfileEvent>, StoreError> {
+    pub async fn profile_changes(&self, known: &[(&str, i64)], limit: u16) -> Result<Vec<ProfileEvent>, StoreError> {
         let user_ids: Vec<&str> = known.iter().map(|known| known.0).collect();
         let ids: Vec<i64> = known.iter().map(|known| known.1).collect();
         let rows = sqlx::query_as!(

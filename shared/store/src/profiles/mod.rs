@@ -7,6 +7,11 @@ mod change;
 mod read;
 mod write;
 
+mod history;
+mod read;
+mod search;
+mod stats;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -14,6 +19,10 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 pub use change::{Cause, ProfileChange};
+pub use history::ProfileEvent;
+pub(crate) use read::{by_ids, by_phones};
+pub use search::{ProfileFilter, ProfilePlace};
+pub use stats::{Freshness, ProfileStats};
 pub(crate) use write::write;
 
 /// What somebody without any name is called.

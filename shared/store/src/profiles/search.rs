@@ -54,7 +54,9 @@ impl Store {
         limit: u16,
     ) -> Result<Vec<Profile>, StoreError> {
         let rows = match (filter.text.as_deref().map(str::trim).filter(|text| !text.is_empty()), filter.source) {
-            (Some(text), source) if text.chars().count() >= TRIGRAM => self.with_part(text, source, behind, limit).await,
+            (Some(text), source) if text.chars().count() >= TRIGRAM => {
+                self.with_part(text, source, behind, limit).await
+            }
             (Some(text), source) => self.with_word(text, source, behind, limit).await,
             (None, Some(source @ (NameSource::UserInput | NameSource::Default))) => {
                 self.of_rare_source(source, behind, limit).await
@@ -64,12 +66,7 @@ impl Store {
         Ok(rows?.into_iter().map(Profile::from).collect())
     }
 
-    async fn all(
-        &self,
-        source: Option<NameSource>,
-        behind: &ProfilePlace,
-        limit: u16,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn all(&self, source: Option<NameSource>, behind: &ProfilePlace, limit: u16) -> Result<Vec<Row>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
             "SELECT user_id, max_first_name, max_last_name, user_provided_name, updated_at FROM profiles

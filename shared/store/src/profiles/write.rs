@@ -80,7 +80,7 @@ pub(crate) async fn write(
     update(connection, &old).await?;
     steps.extend(old);
     steps.sort_unstable_by_key(|step| step.user_id);
-    keep(connection, &steps, now).await?;
+    keep(connection, &steps).await?;
     steps.iter().for_each(|step| step.count(tally));
     Ok(steps.into_iter().map(Step::written).collect())
 }
@@ -264,7 +264,7 @@ impl<'s> Columns<'s> {
 }
 
 /// Adds what is different now to the history. Somebody who was merely seen is no news.
-async fn keep(connection: &mut PgConnection, steps: &[Step<'_>], now: OffsetDateTime) -> Result<(), StoreError> {
+async fn keep(connection: &mut PgConnection, steps: &[Step<'_>]) -> Result<(), StoreError> {
     let is_news =
         |step: &&Step<'_>| step.changed() && (step.old.is_some() || !step.new.says_the_same_as(&State::unknown()));
     let news: Vec<&Step<'_>> = steps.iter().filter(is_news).collect();
@@ -275,12 +275,12 @@ async fn keep(connection: &mut PgConnection, steps: &[Step<'_>], now: OffsetDate
     let each = || news.iter().map(|step| step.change);
     sqlx::query!(
         r#"
-        INSERT INTO profile_history (user_id, changed_at, event_at, cause, actor, old, new)
-        SELECT user_id, $1, event_at, cause, actor, old, new
-        FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::jsonb[], $7::jsonb[])
-            AS h (user_id, event_at, cause, actor, old, new)
+        INSERT INTO profile_history (changed_at, user_id, event_at, cause, actor, old, new)
+        SELECT * FROM unnest(
+            $1::timestamptz[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::jsonb[], $7::jsonb[]
+        )
         "#,
-        now,
+        &news.iter().map(|step| step.updated_at).collect::<Vec<_>>(),
         &each().map(|change| change.user_id.as_str()).collect::<Vec<_>>() as &[&str],
         &each().map(|change| change.at).collect::<Vec<_>>() as &[Option<OffsetDateTime>],
         &each().map(|change| Cause::as_str(change.cause)).collect::<Vec<_>>() as &[&str],

@@ -1,0 +1,124 @@
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use weir_store::{NameSource, ProfileFilter, ProfilePlace};
+
+use super::ProfileBody;
+use crate::api::App;
+use crate::extract::{Json, Query};
+use crate::moment::Moment;
+use crate::page::{self, Limit};
+use crate::problem::{Problem, ProblemBody};
+
+/// Bytes of a searched text at most.
+const LONGEST: usize = 256;
+
+/// Which profiles, and which page.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SearchQuery {
+    /// A user id, or a part of a name in any case. One or two characters are a whole word of a name.
+    #[param(max_length = 256, example = "петров")]
+    query: Option<String>,
+    /// Only those of this source.
+    #[param(value_type = Option<ProfileSource>)]
+    source: Option<ProfileSource>,
+    /// Only those that changed after this moment.
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-07-01T00:00:00Z")]
+    updated_after: Option<Moment>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Profiles on a page, 1 to 500.
+    #[serde(default)]
+    #[param(value_type = u16, minimum = 1, maximum = 500, default = 50)]
+    limit: Limit,
+}
+
+/// Which name of a profile counts.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ProfileSource {
+    /// The one that the user gave.
+    UserInput,
+    /// MAX's.
+    Webhook,
+    /// There is none.
+    Default,
+}
+
+impl From<ProfileSource> for NameSource {
+    fn from(source: ProfileSource) -> Self {
+        match source {
+            ProfileSource::UserInput => Self::UserInput,
+            ProfileSource::Webhook => Self::Webhook,
+            ProfileSource::Default => Self::Default,
+        }
+    }
+}
+
+/// Profiles in the order of their last change.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProfilePage)]
+pub(super) struct SearchPage {
+    profiles: Vec<ProfileBody>,
+    /// The cursor of the next page; null on the last one.
+    #[schema(required = true)]
+    next: Option<String>,
+}
+
+/// Search profiles
+///
+/// In the order of their last change, so that `updated_after` with the `last_updated` of the last profile that you have
+/// gives what has changed since. A profile that changes while you turn pages comes again at the end.
+#[utoipa::path(get, path = "/profiles", params(SearchQuery), responses(
+    (status = 200, description = "a page of profiles", body = SearchPage, example = json!({"profiles": [{
+        "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",
+        "user_provided_name": null, "has_full_name": true, "source": "webhook",
+        "last_updated": "2026-07-01T12:00:00.000000Z"
+    }], "next": null})),
+    (status = 422, description = "a parameter that is none", body = ProblemBody),
+))]
+pub(super) async fn search(
+    State(app): State<App>,
+    Query(query): Query<SearchQuery>,
+) -> Result<Json<SearchPage>, Problem> {
+    let limit = query.limit.0;
+    let start = query.updated_after.map_or_else(ProfilePlace::start, |after| ProfilePlace::after(after.0));
+    let behind = match &query.cursor {
+        Some(cursor) => later(start, place(cursor)?),
+        None => start,
+    };
+    let text = query.query.map(|text| text.trim().to_owned());
+    if text.as_ref().is_some_and(|text| text.len() > LONGEST || text.contains('\0')) {
+        return Err(Problem::invalid("query", format!("has more than {LONGEST} bytes, or holds NUL")));
+    }
+    let filter = ProfileFilter { text, source: query.source.map(NameSource::from) };
+    // One more tells whether there is another page.
+    let mut found = app.store.search_profiles(&filter, &behind, limit + 1).await?;
+    let more = found.len() > usize::from(limit);
+    found.truncate(usize::from(limit));
+    let next = found.last().filter(|_| more).map(|profile| {
+        let place = ProfilePlace::of(profile);
+        page::encode(&(micros(place.last_updated), place.user_id))
+    });
+    Ok(Json(SearchPage { profiles: found.into_iter().map(ProfileBody::from).collect(), next }))
+}
+
+fn micros(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+}
+
+fn place(cursor: &str) -> Result<ProfilePlace, Problem> {
+    let (micros, user_id): (i64, String) = page::decode("cursor", cursor)?;
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000);
+    match at {
+        Ok(last_updated) if !user_id.contains('\0') => Ok(ProfilePlace { last_updated, user_id }),
+        _ => Err(Problem::invalid("cursor", "is no cursor of this list; take it from `next` of the page before")),
+    }
+}
+
+fn later(one: ProfilePlace, other: ProfilePlace) -> ProfilePlace {
+    if (one.last_updated, &one.user_id) > (other.last_updated, &other.user_id) { one } else { other }
+}
