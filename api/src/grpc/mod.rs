@@ -1,0 +1,60 @@
+//! Profiles over gRPC, on addresses of its own: what `profiles/` answers over HTTP, and a stream of changes.
+//!
+//! A key comes as metadata and is judged as one in a header is. Whoever watches a profile is told by [`watch`], which asks the
+//! history of all watched profiles at once: an outage of PostgreSQL delays what they hear and loses none of it.
+
+mod convert;
+mod service;
+pub(crate) mod watch;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use weir_core::shutdown::Shutdown;
+
+use crate::api::App;
+use proto::profile_service_server::ProfileServiceServer;
+use service::Service;
+
+/// What is made of `proto/weir/profiles/v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("weir.profiles.v1");
+}
+
+const DEFINITIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/definitions.bin"));
+
+/// A connection that is silent for so long is asked whether anybody is there, and has as long to answer: watchers may say
+/// nothing for hours.
+const ALIVE: Duration = Duration::from_secs(30);
+
+/// Calls under way on one connection.
+const STREAMS: u32 = 200;
+
+/// Serves calls on one address until shutdown.
+pub(crate) async fn serve(app: App, listener: TcpListener, shutdown: Shutdown) {
+    let address = listener.local_addr().map_or_else(|_| String::new(), |address: SocketAddr| address.to_string());
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<ProfileServiceServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DEFINITIONS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the definitions are those of the build");
+    let served = Server::builder()
+        .timeout(app.config.timeout)
+        .http2_keepalive_interval(Some(ALIVE))
+        .http2_keepalive_timeout(Some(ALIVE))
+        .max_concurrent_streams(STREAMS)
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(ProfileServiceServer::new(Service::new(app)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned());
+    tracing::info!(address, "profiles are answered over gRPC");
+    if let Err(error) = served.await {
+        tracing::error!(%error, address, "gRPC is not served any more");
+    }
+}
