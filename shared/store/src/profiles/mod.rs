@@ -4,7 +4,6 @@
 //! what is newer, keeps the history and the counts.
 
 mod change;
-mod read;
 mod write;
 
 mod history;
