@@ -18,20 +18,24 @@ use weir_store::{AlertChange, Store, StoreError};
 
 use crate::auth::Keyring;
 use crate::config::{ApiConfig, Auth};
+use crate::grpc::Watches;
 use crate::monitoring::Watch;
+use crate::profiles::{self, Profiles};
 use crate::server::{Server, Service};
-use crate::{health, openapi, routes};
+use crate::{grpc, health, openapi, routes};
 
 /// Why an API does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The address is taken or not ours.
-    #[error("the API cannot listen on {address}: {error}; stop what uses it, or set api.listen")]
+    #[error("the API cannot listen on {address}: {error}; stop what uses it, or set {setting}")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system says.
         error: io::Error,
+        /// The setting that names it.
+        setting: &'static str,
     },
 }
 
@@ -41,9 +45,9 @@ pub(crate) struct App {
     pub(crate) config: Arc<ApiConfig>,
     pub(crate) store: Store,
     pub(crate) queue: Queue,
-    /// The cache of profiles, where there is one.
-    #[allow(dead_code, reason = "until profiles are there")]
-    pub(crate) cache: Option<Arc<ProfileCache>>,
+    pub(crate) profiles: Profiles,
+    /// Who is told of changes of profiles.
+    pub(crate) watches: Watches,
     pub(crate) keyring: Keyring,
     pub(crate) health: watch::Receiver<Health>,
     /// The OpenAPI document.
@@ -54,6 +58,7 @@ pub(crate) struct App {
 pub struct Api {
     app: App,
     listeners: Vec<TcpListener>,
+    grpc: Vec<TcpListener>,
     health: watch::Sender<Health>,
     router: Router,
 }
@@ -64,7 +69,8 @@ pub struct Api {
 /// # Errors
 /// When an address cannot be bound.
 pub fn build(config: ApiConfig, store: Store, queue: Queue, cache: Option<ProfileCache>) -> Result<Api, ApiError> {
-    let listeners = config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
+    let listeners = bind_all(&config.listen, "api.listen")?;
+    let grpc = bind_all(&config.grpc, "grpc.listen")?;
     if config.auth == Auth::Development {
         tracing::warn!(
             "api.auth is development: whoever is on this machine needs no API key; never use it in production"
@@ -74,29 +80,39 @@ pub fn build(config: ApiConfig, store: Store, queue: Queue, cache: Option<Profil
     let app = App {
         config: Arc::new(config),
         keyring: Keyring::new(store.clone()),
+        profiles: Profiles::new(store.clone(), cache.map(Arc::new)),
+        watches: Watches::new(store.clone()),
         store,
         queue,
-        cache: cache.map(Arc::new),
         health: health.subscribe(),
         document: openapi::rendered(),
     };
     let router = routes::router(&app);
-    Ok(Api { app, listeners, health, router })
+    Ok(Api { app, listeners, grpc, health, router })
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, ApiError> {
+fn bind_all(addresses: &[SocketAddr], setting: &'static str) -> Result<Vec<TcpListener>, ApiError> {
+    addresses.iter().map(|address| bind(*address, setting)).collect()
+}
+
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ApiError> {
     let bind = || {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };
-    bind().map_err(|error| ApiError::Bind { address, error })
+    bind().map_err(|error| ApiError::Bind { address, error, setting })
 }
 
 impl Api {
     /// The addresses that were bound, in the order of the configuration; real ports where 0 was asked for.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// The same of gRPC.
+    pub fn grpc_addresses(&self) -> Vec<SocketAddr> {
+        self.grpc.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// Whether it can answer, as it changes.
@@ -142,6 +158,10 @@ impl Api {
         for listener in self.listeners {
             serving.spawn(guarded("accept", broken.clone(), server.clone().accept(listener)));
         }
+        for listener in self.grpc {
+            let calls = grpc::serve(self.app.clone(), listener, stop.clone());
+            serving.spawn(guarded("grpc", broken.clone(), calls));
+        }
         tokio::select! { () = stop.cancelled() => {}, () = broken.cancelled() => stop.cancel() }
         serving.close();
         serving.wait().await;
@@ -154,8 +174,10 @@ impl Api {
 
     /// What runs beside the requests.
     fn start_parts(&self, parts: &TaskTracker, stop: &Shutdown, broken: &Shutdown) {
-        let App { store, queue, .. } = self.app.clone();
+        let App { store, queue, profiles, watches, .. } = self.app.clone();
         parts.spawn(guarded("health", broken.clone(), health::watch(store, queue, self.health.clone(), stop.clone())));
         parts.spawn(guarded("alerts", broken.clone(), self.watch().run(stop.clone())));
+        parts.spawn(guarded("watches", broken.clone(), watches.run(stop.clone())));
+        parts.spawn(guarded("cache counts", broken.clone(), profiles::count(profiles, stop.clone())));
     }
 }

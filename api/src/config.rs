@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use weir_core::config::{ByteSize, Reader, Setting, from_str};
 
+use crate::employees::EmployeesConfig;
 use crate::monitoring::MonitoringConfig;
 
 /// Settings of one API process.
@@ -32,6 +33,10 @@ pub struct ApiConfig {
     pub drain: Duration,
     /// What is watched.
     pub monitoring: MonitoringConfig,
+    /// Addresses at which profiles are answered over gRPC; none switches it off. Default 127.0.0.1:9095. `grpc.listen`.
+    pub grpc: Vec<SocketAddr>,
+    /// Names of employees from profiles.
+    pub employees: EmployeesConfig,
 }
 
 /// Who needs a key.
@@ -71,7 +76,7 @@ impl Setting for Auth {
 }
 
 impl ApiConfig {
-    /// Reads the settings `api.*` and `monitoring.*`.
+    /// Reads the settings `api.*`, `monitoring.*`, `grpc.*` and `employees.*`.
     pub fn read(reader: &mut Reader) -> Self {
         let config = Self {
             name: reader.get("api.name", &[], "api".to_owned()),
@@ -83,6 +88,8 @@ impl ApiConfig {
             connections: reader.get("api.connections", &[], 1000),
             drain: reader.get("api.drain", &[], Duration::from_secs(10)),
             monitoring: MonitoringConfig::read(reader),
+            grpc: reader.get("grpc.listen", &[], vec![([127, 0, 0, 1], 9095).into()]),
+            employees: EmployeesConfig::read(reader),
         };
         let zero = [
             ("api.body_limit", config.body_limit == 0),

@@ -43,7 +43,11 @@ mod health;
 mod ingest;
 mod messages;
 
+mod employees;
 mod monitoring;
+mod profiles;
+
+pub mod grpc;
 
 mod openapi;
 mod swagger;
@@ -53,6 +57,7 @@ mod problem;
 pub use api::{Api, ApiError, build};
 pub use auth::key::ApiKey;
 pub use config::{ApiConfig, Auth};
+pub use employees::{EmployeesConfig, Percentage};
 pub use monitoring::MonitoringConfig;
 pub use routes::{Access, Route, routes};
 pub use server::Service;

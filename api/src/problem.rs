@@ -142,6 +142,17 @@ impl Problem {
         }
     }
 
+    /// All of it in one sentence, for who gets no JSON.
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::Invalid { faults } => {
+                let faults: Vec<_> = faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect();
+                faults.join("; ")
+            }
+            _ => self.words().1,
+        }
+    }
+
     fn body(&self) -> ProblemBody {
         let (title, detail) = self.words();
         let errors = if let Self::Invalid { faults } = self { faults.clone() } else { Vec::new() };

@@ -11,7 +11,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use weir_store::Role;
 
 use crate::api::App;
-use crate::{auth, edge, health, ingest, messages, monitoring, openapi, problem, swagger};
+use crate::{auth, edge, employees, health, ingest, messages, monitoring, openapi, problem, profiles, swagger};
 
 /// All resources.
 fn tables() -> Vec<Table> {
@@ -19,6 +19,8 @@ fn tables() -> Vec<Table> {
         ingest::routes(),
         messages::routes(),
         monitoring::routes(),
+        profiles::routes(),
+        employees::routes(),
         health::routes(),
         openapi::routes(),
         swagger::routes(),
@@ -94,13 +96,11 @@ impl Table {
     }
 
     /// A handler for those who may change profiles and employees.
-    #[allow(dead_code, reason = "until a resource needs it")]
     pub(crate) fn write(self, operation: UtoipaMethodRouter<App>) -> Self {
         self.with(Access::Role(Role::Write), What::Operation(operation))
     }
 
     /// A handler for those who may do everything.
-    #[allow(dead_code, reason = "until a resource needs it")]
     pub(crate) fn admin(self, operation: UtoipaMethodRouter<App>) -> Self {
         self.with(Access::Role(Role::Admin), What::Operation(operation))
     }

@@ -5,6 +5,8 @@ pub(crate) mod key;
 mod keyring;
 mod neighbour;
 
+use std::net::SocketAddr;
+
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -63,16 +65,41 @@ pub(crate) async fn admit(
     Ok(next.run(Request::from_parts(head, body)).await)
 }
 
+/// Who makes a call of gRPC, if they may. The headers are its metadata.
+pub(crate) async fn admit_call(
+    app: &App,
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    needs: Role,
+) -> Result<Caller, Problem> {
+    let caller = match bearer(headers)? {
+        Some(text) => owner(app, text).await?,
+        // No browser makes such calls.
+        None if app.config.auth == Auth::Development && peer.is_some_and(|it| neighbour::is_here(it.ip(), headers)) => {
+            developer()
+        }
+        None => return Err(Problem::Unauthorized { detail: NO_KEY }),
+    };
+    if caller.role < needs { Err(Problem::Forbidden { needs }) } else { Ok(caller) }
+}
+
+fn developer() -> Caller {
+    Caller { name: "development".into(), role: Role::Admin }
+}
+
+/// Whose key this is.
+async fn owner(app: &App, text: &str) -> Result<Caller, Problem> {
+    let key = ApiKey::parse(text).ok_or(Problem::Unauthorized { detail: NOT_A_KEY })?;
+    app.keyring.caller(&key).await?.ok_or(Problem::Unauthorized { detail: UNKNOWN_KEY })
+}
+
 async fn identify(app: &App, head: &Parts) -> Result<Caller, Problem> {
     match bearer(&head.headers)? {
-        Some(text) => {
-            let key = ApiKey::parse(text).ok_or(Problem::Unauthorized { detail: NOT_A_KEY })?;
-            app.keyring.caller(&key).await?.ok_or(Problem::Unauthorized { detail: UNKNOWN_KEY })
-        }
+        Some(text) => owner(app, text).await,
         None if app.config.auth == Auth::Development => {
             let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
             match peer.filter(|peer| neighbour::speaks_for_itself(*peer, head)) {
-                Some(_) => Ok(Caller { name: "development".into(), role: Role::Admin }),
+                Some(_) => Ok(developer()),
                 None => Err(Problem::Unauthorized { detail: NO_KEY }),
             }
         }

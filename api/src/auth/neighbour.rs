@@ -17,10 +17,12 @@ const BY_PROXY: [&str; 6] =
 /// Whether nobody else speaks through this peer.
 pub(crate) fn speaks_for_itself(peer: IpAddr, head: &Parts) -> bool {
     let headers = &head.headers;
-    peer.to_canonical().is_loopback()
-        && !BY_PROXY.iter().any(|name| headers.contains_key(*name))
-        && !comes_from_elsewhere(headers)
-        && names_this_machine(host(head))
+    is_here(peer, headers) && !comes_from_elsewhere(headers) && names_this_machine(host(head))
+}
+
+/// Whether the peer is on this machine, and no proxy.
+pub(crate) fn is_here(peer: IpAddr, headers: &HeaderMap) -> bool {
+    peer.to_canonical().is_loopback() && !BY_PROXY.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether a browser says that another site made it send this.

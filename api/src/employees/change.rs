@@ -102,7 +102,8 @@ impl Wanted {
         let mut name = None;
         if renamed || (moved && !is_manual) {
             // What came from a profile is not given by anybody.
-            let base = if is_manual || renamed { before.name } else { FullName { first: String::new(), last: String::new() } };
+            let base =
+                if is_manual || renamed { before.name } else { FullName { first: String::new(), last: String::new() } };
             let given = FullName { first: first.unwrap_or(base.first), last: last.unwrap_or(base.last) };
             let id = max_id.clone().unwrap_or(before.max_id);
             let named = names::resolve(app, given, id.as_deref(), phone.as_deref().unwrap_or(&before.phone)).await;

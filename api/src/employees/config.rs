@@ -3,17 +3,17 @@ use weir_core::config::{Reader, Setting};
 
 /// Whether, and for whom, employees get their names from profiles.
 #[derive(Debug, Clone)]
-pub(crate) struct EmployeesConfig {
+pub struct EmployeesConfig {
     /// Whether anybody does. Default true. `employees.profiles`, `EMPLOYEE_SERVICE_PROFILE_ENABLED`.
-    pub(crate) profiles: bool,
+    pub profiles: bool,
     /// For how many of a hundred user ids. Whoever is among them stays when it grows. Default 100. `employees.rollout`,
     /// `PROFILE_INTEGRATION_ROLLOUT_PERCENTAGE`.
-    pub(crate) rollout: Percentage,
+    pub rollout: Percentage,
 }
 
 /// A number from 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Percentage(pub(crate) u8);
+pub struct Percentage(pub u8);
 
 impl Setting for Percentage {
     fn read(text: &str) -> Result<Self, String> {

@@ -55,7 +55,8 @@ pub(super) async fn create(
     Json(body): Json<CreateBody>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<EmployeeBody>), Problem> {
     let (phone, first) = (dto::phone(&body.phone), dto::name("first_name", body.first_name.as_deref()));
-    let (last, university_id) = (dto::name("last_name", body.last_name.as_deref()), dto::university(body.university_id));
+    let (last, university_id) =
+        (dto::name("last_name", body.last_name.as_deref()), dto::university(body.university_id));
     let (phone, first, last, university_id) = match (phone, first, last, university_id) {
         (Ok(phone), Ok(first), Ok(last), Ok(university_id)) => (phone, first, last, university_id),
         (phone, first, last, university_id) => {

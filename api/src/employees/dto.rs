@@ -64,7 +64,8 @@ const BETWEEN: [char; 4] = [' ', '-', '(', ')'];
 pub(super) fn phone(text: &str) -> Result<String, Fault> {
     let phone = text.replace(BETWEEN, "");
     let digits = phone.strip_prefix('+').unwrap_or_default();
-    let good = (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    let good =
+        (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
     if good { Ok(phone) } else { Err(fault("phone", "must be E.164: + and 7 to 15 digits, the first not 0")) }
 }
 
@@ -93,10 +94,14 @@ mod tests {
 
     #[test]
     fn a_phone_has_the_form_of_e164_and_need_not_exist() {
-        for (text, expected) in [("+1234567890", "+1234567890"), ("+7 (919) 496-11-82", "+79194961182"), ("+1234567", "+1234567")] {
+        for (text, expected) in
+            [("+1234567890", "+1234567890"), ("+7 (919) 496-11-82", "+79194961182"), ("+1234567", "+1234567")]
+        {
             assert_eq!(phone(text).unwrap(), expected);
         }
-        for text in ["", "+", "89194961182", "+0123456789", "+123456", "+1234567890123456", "+٧٩١٩٤٩٦١١٨٢", "+7919496118x"] {
+        for text in
+            ["", "+", "89194961182", "+0123456789", "+123456", "+1234567890123456", "+٧٩١٩٤٩٦١١٨٢", "+7919496118x"]
+        {
             assert!(phone(text).is_err(), "{text}");
         }
     }

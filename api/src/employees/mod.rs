@@ -8,7 +8,7 @@ mod list;
 mod names;
 mod show;
 
-pub(crate) use config::EmployeesConfig;
+pub use config::{EmployeesConfig, Percentage};
 
 use utoipa_axum::routes;
 

@@ -51,7 +51,7 @@ async fn profile(app: &App, max_id: Option<&str>, phone: &str) -> Option<Profile
             None => app.profiles.by_phone(phone).await,
         }
     };
-    let limit = app.config.profile_timeout;
+    let limit = app.profiles.patience();
     let found = match tokio::time::timeout(limit, look).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {

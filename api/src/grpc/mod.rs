@@ -5,7 +5,7 @@
 
 mod convert;
 mod service;
-pub(crate) mod watch;
+mod watch;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use weir_core::shutdown::Shutdown;
 use crate::api::App;
 use proto::profile_service_server::ProfileServiceServer;
 use service::Service;
+pub(crate) use watch::Watches;
 
 /// What is made of `proto/weir/profiles/v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -44,6 +45,7 @@ pub(crate) async fn serve(app: App, listener: TcpListener, shutdown: Shutdown) {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the definitions are those of the build");
+    let drain = app.config.drain;
     let served = Server::builder()
         .timeout(app.config.timeout)
         .http2_keepalive_interval(Some(ALIVE))
@@ -52,9 +54,16 @@ pub(crate) async fn serve(app: App, listener: TcpListener, shutdown: Shutdown) {
         .add_service(health)
         .add_service(reflection)
         .add_service(ProfileServiceServer::new(Service::new(app)))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned());
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.clone().cancelled_owned());
     tracing::info!(address, "profiles are answered over gRPC");
-    if let Err(error) = served.await {
-        tracing::error!(%error, address, "gRPC is not served any more");
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::error!(%error, address, "gRPC is not served any more");
+        },
+        () = overdue => tracing::warn!(address, "calls are cut: they did not finish in time"),
     }
 }

@@ -10,9 +10,9 @@ mod stats;
 mod through;
 mod user_id;
 
-pub(crate) use dto::{ProfileBody, check_name, given};
-pub(crate) use through::Profiles;
 pub(crate) use change::user_provided;
+pub(crate) use dto::{ProfileBody, check_name, given};
+pub(crate) use through::{Profiles, count};
 pub(crate) use user_id::UserId;
 
 use utoipa_axum::routes;

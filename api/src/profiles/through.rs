@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use weir_core::profile_cache::{CacheError, Entry, Found, ProfileCache};
+use time::OffsetDateTime;
+use weir_core::profile_cache::{CacheCounts, CacheError, Entry, Found, ProfileCache, ProfileCacheConfig};
+use weir_core::shutdown::Shutdown;
 use weir_store::{Profile, ProfileChange, Store, StoreError};
 
 /// All profiles. Cheap to clone.
@@ -16,6 +19,21 @@ pub(crate) struct Profiles {
 impl Profiles {
     pub(crate) fn new(store: Store, cache: Option<Arc<ProfileCache>>) -> Self {
         Self { store, cache }
+    }
+
+    /// How long somebody who can do without a profile waits for it: for the cache, and as long for PostgreSQL.
+    pub(crate) fn patience(&self) -> Duration {
+        let cache = self.cache.as_ref().map(|cache| cache.timeout());
+        2 * cache.unwrap_or(ProfileCacheConfig::default().timeout)
+    }
+
+    /// Writes down what readers of the cache got since the last time.
+    pub(crate) async fn note_counts(&self) -> Result<(), StoreError> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        cache.settle_debts().await;
+        let CacheCounts { hits, misses, errors, micros, .. } = cache.take_counts();
+        let counts = [("hit", hits), ("miss", misses), ("error", errors), ("us", micros)];
+        self.store.add_cache_counts(OffsetDateTime::now_utc(), &counts).await
     }
 
     /// The profile of a user; none if that id was never seen.
@@ -75,6 +93,22 @@ impl Profiles {
     }
 }
 
+/// How often what readers got is written down.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// Writes down what readers of the cache got, until shutdown and then once more.
+pub(crate) async fn count(profiles: Profiles, shutdown: Shutdown) {
+    while profiles.cache.is_some() {
+        let ended = shutdown.run_until_cancelled(tokio::time::sleep(COUNT_EVERY)).await.is_none();
+        if let Err(error) = profiles.note_counts().await {
+            tracing::debug!(%error, "what readers of the cache got could not be written down");
+        }
+        if ended {
+            break;
+        }
+    }
+}
+
 /// The profile in a value of the cache; none if it holds anything else.
 fn read(user_id: &str, value: &[u8]) -> Option<Profile> {
     let profile: Profile = serde_json::from_slice(value).ok()?;
@@ -87,10 +121,10 @@ fn entry(profile: &Profile) -> Entry {
 }
 
 /// Puts what was read from PostgreSQL into the cache, and takes out what nobody can read.
-async fn rebuild<'a>(
+async fn rebuild<'a, 'b: 'a>(
     cache: &ProfileCache,
     stored: impl Iterator<Item = &'a Profile>,
-    broken: impl Iterator<Item = &(&'a str, Vec<u8>)>,
+    broken: impl Iterator<Item = &'a (&'b str, Vec<u8>)>,
 ) {
     let entries: Vec<Entry> = stored.map(entry).collect();
     if !entries.is_empty()

@@ -80,7 +80,12 @@ mod tests {
 
     #[test]
     fn a_number_and_a_string_are_the_same_id() {
-        for (json, id) in [("12345", "12345"), ("\"12345\"", "12345"), ("18446744073709551615", "18446744073709551615"), ("\"test\"", "test")] {
+        for (json, id) in [
+            ("12345", "12345"),
+            ("\"12345\"", "12345"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("\"test\"", "test"),
+        ] {
             assert_eq!(serde_json::from_str::<UserId>(json).unwrap().as_str(), id);
         }
     }
@@ -88,7 +93,9 @@ mod tests {
     #[test]
     fn what_is_no_id_is_refused() {
         let long = format!("\"{}\"", "x".repeat(65));
-        for json in ["-1", "1.5", "true", "null", "\"\"", "\"a b\"", "\"a:b\"", "\"я\"", "\"stats\"", "\"bulk-get\"", &long] {
+        for json in
+            ["-1", "1.5", "true", "null", "\"\"", "\"a b\"", "\"a:b\"", "\"я\"", "\"stats\"", "\"bulk-get\"", &long]
+        {
             assert!(serde_json::from_str::<UserId>(json).is_err(), "{json}");
         }
     }

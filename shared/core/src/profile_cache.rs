@@ -102,6 +102,11 @@ impl ProfileCache {
         Ok(Self { queue, config, rests_until: Mutex::default(), owed, room, counts })
     }
 
+    /// The longest that a reader or writer waits.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
     /// What is there of one profile; see [`get_many`](Self::get_many).
     ///
     /// # Errors

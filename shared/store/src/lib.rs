@@ -19,8 +19,8 @@ mod profiles;
 mod tally;
 
 mod alerts;
-mod monitoring;
 mod employees;
+mod monitoring;
 
 mod class;
 mod error;

@@ -27,6 +27,8 @@ pub(crate) const EVENTS_MS: &str = "events.ms";
 /// Webhooks that were no events, or became dead letters, for the reason behind the dot: by minute. Copied from the queue; the
 /// shard is its partition.
 pub(crate) const FAILED: &str = "failed.";
+/// What readers of the profile cache got, behind the dot: by minute.
+pub(crate) const CACHE: &str = "cache.";
 
 /// Rows over which one count is spread.
 const SHARDS: i16 = 16;
@@ -77,6 +79,17 @@ impl Tally {
         .execute(connection)
         .await?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Counts what readers of the profile cache got, in the minute of `at`: each number under its name behind `cache.`.
+    pub async fn add_cache_counts(&self, at: OffsetDateTime, counts: &[(&str, u64)]) -> Result<(), StoreError> {
+        let mut tally = Tally::default();
+        for (name, n) in counts {
+            tally.minute(format!("{CACHE}{name}"), at, i64::try_from(*n).unwrap_or(i64::MAX));
+        }
+        self.on_connection(async |connection| tally.write(connection).await).await
     }
 }
 
