@@ -77,6 +77,7 @@ impl Stack {
         stack.set("WEIR_DATABASE_URL", &stack.database.clone());
         stack.set("WEIR_DATA", &stack.data.path().display().to_string());
         stack.set("WEIR_GATEWAY_LISTEN", NOBODY);
+        stack.set("WEIR_GRPC_LISTEN", "127.0.0.1:0");
         stack.set("WEIR_OPS_ENABLED", "false");
         stack
     }
