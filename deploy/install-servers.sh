@@ -69,6 +69,10 @@ look() {
         has sslscan || missing+=(sslscan)
         # Holds the alerts of deploy/prometheus against made-up figures.
         has promtool || missing+=(prometheus)
+        # Shows the API's page as people see it.
+        has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
+        # Tries the API against its own description; the tool itself comes with pip into target/.
+        python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     fi
     if [[ $for_bench == yes ]]; then
         # Another generator of load, to check our own by. The other systems are no packages: see benches/peers.
@@ -125,7 +129,7 @@ give_up() {
     say "Weir needs, on this machine or wherever it is built and tested:"
     say "  redis-server and redis-cli, $REDIS_MIN or newer"
     say "  PostgreSQL's server programs (initdb, postgres) and psql, $POSTGRES_MIN or newer"
-    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan, promtool')"
+    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan, promtool, chromium, python3 with venv')"
     say "Missing or too old here: ${missing[*]} (as Debian calls the packages)."
     case $family in
     *debian* | *ubuntu*)

@@ -18,7 +18,7 @@ use weir_store::{AlertChange, Store, StoreError};
 
 use crate::auth::Keyring;
 use crate::config::{ApiConfig, Auth};
-use crate::grpc::Watches;
+use crate::grpc::{Door, Watches};
 use crate::monitoring::Watch;
 use crate::profiles::{self, Profiles};
 use crate::server::{Server, Service};
@@ -45,6 +45,8 @@ pub(crate) struct App {
     pub(crate) config: Arc<ApiConfig>,
     pub(crate) store: Store,
     pub(crate) queue: Queue,
+    /// The cache of profiles, where there is one.
+    pub(crate) cache: Option<Arc<ProfileCache>>,
     pub(crate) profiles: Profiles,
     /// Who is told of changes of profiles.
     pub(crate) watches: Watches,
@@ -58,7 +60,7 @@ pub(crate) struct App {
 pub struct Api {
     app: App,
     listeners: Vec<TcpListener>,
-    grpc: Vec<TcpListener>,
+    grpc: Vec<Door>,
     health: watch::Sender<Health>,
     router: Router,
 }
@@ -70,17 +72,23 @@ pub struct Api {
 /// When an address cannot be bound.
 pub fn build(config: ApiConfig, store: Store, queue: Queue, cache: Option<ProfileCache>) -> Result<Api, ApiError> {
     let listeners = bind_all(&config.listen, "api.listen")?;
-    let grpc = bind_all(&config.grpc, "grpc.listen")?;
+    let grpc = if config.grpc_waits {
+        config.grpc.iter().copied().map(Door::Awaited).collect()
+    } else {
+        bind_all(&config.grpc, "grpc.listen")?.into_iter().map(Door::Open).collect()
+    };
     if config.auth == Auth::Development {
         tracing::warn!(
             "api.auth is development: whoever is on this machine needs no API key; never use it in production"
         );
     }
     let health = watch::Sender::new(Health::waiting("starting"));
+    let cache = cache.map(Arc::new);
     let app = App {
         config: Arc::new(config),
         keyring: Keyring::new(store.clone()),
-        profiles: Profiles::new(store.clone(), cache.map(Arc::new)),
+        profiles: Profiles::new(store.clone(), cache.clone()),
+        cache,
         watches: Watches::new(store.clone()),
         store,
         queue,
@@ -110,9 +118,9 @@ impl Api {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// The same of gRPC.
+    /// The same of gRPC. An address that is waited for is as it was configured.
     pub fn grpc_addresses(&self) -> Vec<SocketAddr> {
-        self.grpc.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.grpc.iter().filter_map(Door::address).collect()
     }
 
     /// Whether it can answer, as it changes.
@@ -158,8 +166,8 @@ impl Api {
         for listener in self.listeners {
             serving.spawn(guarded("accept", broken.clone(), server.clone().accept(listener)));
         }
-        for listener in self.grpc {
-            let calls = grpc::serve(self.app.clone(), listener, stop.clone());
+        for door in self.grpc {
+            let calls = grpc::serve(self.app.clone(), door, stop.clone());
             serving.spawn(guarded("grpc", broken.clone(), calls));
         }
         tokio::select! { () = stop.cancelled() => {}, () = broken.cancelled() => stop.cancel() }

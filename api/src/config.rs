@@ -35,6 +35,9 @@ pub struct ApiConfig {
     pub monitoring: MonitoringConfig,
     /// Addresses at which profiles are answered over gRPC; none switches it off. Default 127.0.0.1:9095. `grpc.listen`.
     pub grpc: Vec<SocketAddr>,
+    /// Whether those of them that are taken are waited for, and are no reason not to start: the process that this one is to
+    /// replace may still have them. No setting; default false.
+    pub grpc_waits: bool,
     /// Names of employees from profiles.
     pub employees: EmployeesConfig,
 }
@@ -88,6 +91,7 @@ impl ApiConfig {
             connections: reader.get("api.connections", &[], 1000),
             drain: reader.get("api.drain", &[], Duration::from_secs(10)),
             monitoring: MonitoringConfig::read(reader),
+            grpc_waits: false,
             grpc: reader.get("grpc.listen", &[], vec![([127, 0, 0, 1], 9095).into()]),
             employees: EmployeesConfig::read(reader),
         };

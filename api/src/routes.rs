@@ -176,7 +176,6 @@ pub(crate) fn router(app: &App) -> Router {
 
 /// Describes every operation: adds the tables to a document that has no paths yet.
 pub(crate) fn describe(document: &mut OpenApi) {
-    let mut tags = Vec::new();
     for table in tables() {
         let mut is_documented = false;
         for entry in table.entries {
@@ -193,11 +192,11 @@ pub(crate) fn describe(document: &mut OpenApi) {
                 }
             }
         }
-        if is_documented {
+        let tags = document.tags.get_or_insert_default();
+        if is_documented && tags.iter().all(|tag| tag.name != table.name) {
             tags.push(TagBuilder::new().name(table.name).description(Some(table.about)).build());
         }
     }
-    document.tags = Some(tags);
 }
 
 fn add_schemas(document: &mut OpenApi, schemas: Vec<(String, RefOr<Schema>)>) {

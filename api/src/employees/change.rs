@@ -11,7 +11,7 @@ use super::{names, show};
 use crate::api::App;
 use crate::extract::{Json, Path};
 use crate::problem::{Fault, Problem, ProblemBody};
-use crate::profiles::{UserId, given};
+use crate::profiles::{AnyUserId, UserId, given};
 
 /// What is to be different. What is left out stays.
 #[derive(Deserialize, ToSchema)]
@@ -20,19 +20,19 @@ use crate::profiles::{UserId, given};
 pub(super) struct PatchBody {
     /// E.164: + and 7 to 15 digits.
     #[serde(default)]
-    #[schema(example = "+79194961182")]
+    #[schema(pattern = r"^\+[1-9][0-9]{6,14}$", example = "+79194961182")]
     phone: Option<String>,
     /// Their user id at MAX; null takes it away. A name that came from a profile then comes from that of the new id.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, example = "12345")]
+    #[schema(value_type = Option<AnyUserId>)]
     max_id: Option<Option<UserId>>,
     /// Null or an empty text takes it away. Without first and last name the one of their profile is taken.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, max_length = 256, example = "Иван")]
+    #[schema(value_type = Option<String>, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Иван")]
     first_name: Option<Option<String>>,
     /// See `first_name`.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, max_length = 256, example = "Петров")]
+    #[schema(value_type = Option<String>, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Петров")]
     last_name: Option<Option<String>>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "given")]
@@ -51,7 +51,7 @@ struct Wanted {
 
 /// Change an employee
 #[utoipa::path(patch, path = "/employees/{id}",
-    params(("id" = i64, description = "their number", example = 1)),
+    params(("id" = i64, minimum = 1, description = "their number", example = 1)),
     request_body(content = PatchBody, example = json!({"university_id": 2, "last_name": "Петров"})),
     responses(
         (status = 200, description = "who they are after it", body = EmployeeBody, example = json!({
@@ -118,7 +118,7 @@ impl Wanted {
 
 /// Remove an employee
 #[utoipa::path(delete, path = "/employees/{id}",
-    params(("id" = i64, description = "their number", example = 1)),
+    params(("id" = i64, minimum = 1, description = "their number", example = 1)),
     responses(
         (status = 204, description = "they are no employee any more"),
         (status = 404, description = "there is no such employee", body = ProblemBody),

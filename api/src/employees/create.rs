@@ -9,7 +9,7 @@ use super::names;
 use crate::api::App;
 use crate::extract::Json;
 use crate::problem::{Problem, ProblemBody};
-use crate::profiles::UserId;
+use crate::profiles::{AnyUserId, UserId};
 
 /// Somebody new.
 #[derive(Deserialize, ToSchema)]
@@ -17,19 +17,19 @@ use crate::profiles::UserId;
 #[schema(as = NewEmployee)]
 pub(super) struct CreateBody {
     /// E.164: + and 7 to 15 digits. Spaces, dashes and brackets are removed.
-    #[schema(example = "+1234567890")]
+    #[schema(pattern = r"^\+[1-9][0-9]{6,14}$", example = "+1234567890")]
     phone: String,
     /// Their user id at MAX: a string or a whole number. Without it, it is taken from who has confirmed this phone.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "12345")]
+    #[schema(value_type = Option<AnyUserId>)]
     max_id: Option<UserId>,
     /// Goes before every other name. Without first and last name the one of their profile is taken.
     #[serde(default)]
-    #[schema(max_length = 256, example = "Иван")]
+    #[schema(max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Иван")]
     first_name: Option<String>,
     /// See `first_name`.
     #[serde(default)]
-    #[schema(max_length = 256, example = "Петров")]
+    #[schema(max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Петров")]
     last_name: Option<String>,
     #[serde(default)]
     #[schema(minimum = 1, example = 1)]

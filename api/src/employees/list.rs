@@ -16,16 +16,17 @@ use crate::profiles::UserId;
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// Those with this phone; write its + as %2B.
-    #[param(example = "+1234567890")]
+    #[param(pattern = r"^\+[1-9][0-9]{6,14}$", example = "+1234567890")]
     phone: Option<String>,
     /// Those with this user id at MAX.
+    #[param(pattern = "^[A-Za-z0-9._@-]{1,64}$")]
     max_id: Option<String>,
     /// Those of this university.
     #[param(minimum = 1)]
     university_id: Option<i64>,
     /// Those whose name comes from there.
     profile_source: Option<EmployeeSource>,
-    /// `next` of the page before.
+    /// `next` of the page before; empty for the first.
     cursor: Option<String>,
     /// Employees on a page, 1 to 500.
     #[serde(default)]
@@ -80,7 +81,8 @@ pub(super) struct ListPage {
     (status = 422, description = "a parameter that is none", body = ProblemBody),
 ))]
 pub(super) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Json<ListPage>, Problem> {
-    let behind = query.cursor.map(|cursor| page::decode("cursor", &cursor)).transpose()?.unwrap_or_default();
+    let cursor = query.cursor.filter(|cursor| !cursor.is_empty());
+    let behind = cursor.map(|cursor| page::decode("cursor", &cursor)).transpose()?.unwrap_or_default();
     let invalid = |fault| Problem::Invalid { faults: vec![fault] };
     // In a query a bare + is a blank.
     let phone = query.phone.map(|phone| dto::phone(&phone.replacen(' ', "+", usize::from(phone.starts_with(' ')))));

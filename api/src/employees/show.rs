@@ -7,7 +7,7 @@ use crate::problem::{Problem, ProblemBody};
 
 /// An employee
 #[utoipa::path(get, path = "/employees/{id}",
-    params(("id" = i64, description = "their number", example = 1)),
+    params(("id" = i64, minimum = 1, description = "their number", example = 1)),
     responses(
         (status = 200, description = "who they are", body = EmployeeBody, example = json!({
             "id": 1, "phone": "+1234567890", "max_id": "12345", "first_name": "Иван", "last_name": "Петров",

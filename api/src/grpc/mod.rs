@@ -35,9 +35,49 @@ const ALIVE: Duration = Duration::from_secs(30);
 /// Calls under way on one connection.
 const STREAMS: u32 = 200;
 
+/// An address to serve.
+pub(crate) enum Door {
+    /// It is ours.
+    Open(TcpListener),
+    /// Somebody else may still have it.
+    Awaited(SocketAddr),
+}
+
+impl Door {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Open(listener) => listener.local_addr().ok(),
+            Self::Awaited(address) => Some(*address),
+        }
+    }
+
+    async fn open(self) -> TcpListener {
+        let address = match self {
+            Self::Open(listener) => return listener,
+            Self::Awaited(address) => address,
+        };
+        let mut is_told = false;
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(error) if is_told => tracing::debug!(%address, %error, "still no gRPC"),
+                Err(error) => {
+                    tracing::warn!(%address, %error, "gRPC waits for its address; grpc.listen names another");
+                    is_told = true;
+                }
+            }
+            tokio::time::sleep(BIND_EVERY).await;
+        }
+    }
+}
+
+/// Pause between two looks whether an address is free.
+const BIND_EVERY: Duration = Duration::from_millis(500);
+
 /// Serves calls on one address until shutdown.
-pub(crate) async fn serve(app: App, listener: TcpListener, shutdown: Shutdown) {
-    let address = listener.local_addr().map_or_else(|_| String::new(), |address: SocketAddr| address.to_string());
+pub(crate) async fn serve(app: App, door: Door, shutdown: Shutdown) {
+    let Some(listener) = shutdown.run_until_cancelled(door.open()).await else { return };
+    let address = listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ProfileServiceServer<Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()

@@ -82,7 +82,7 @@ async fn find(app: &App, source: Option<&str>, id: &str) -> Result<weir_store::C
 
 /// A client, by the provider's id.
 #[utoipa::path(get, path = "/api/v1/clients/{external_client_id}",
-    params(("external_client_id", description = "the provider's id", example = "client-42"), Where),
+    params(("external_client_id" = String, description = "the provider's id", example = "client-42"), Where),
     responses(
         (status = 200, description = "the client", body = Client, example = json!({"id": 3, "source": "messenger",
             "external_client_id": "client-42", "first_seen_at": "2024-11-22T00:00:00.000000Z",
@@ -91,7 +91,7 @@ async fn find(app: &App, source: Option<&str>, id: &str) -> Result<weir_store::C
          content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
             "title": "not found", "status": 404, "detail": "no message of this client was stored"})),
     ))]
-pub(super) async fn show(
+pub(super) async fn client(
     State(app): State<App>,
     Path(id): Path<String>,
     Query(place): Query<Where>,
@@ -108,7 +108,7 @@ pub(super) async fn show(
 
 /// The dialogs of a client.
 #[utoipa::path(get, path = "/api/v1/clients/{external_client_id}/dialogs",
-    params(("external_client_id", description = "the provider's id", example = "client-42"), Dialogs),
+    params(("external_client_id" = String, description = "the provider's id", example = "client-42"), Dialogs),
     responses(
         (status = 200, description = "a page of them", body = DialogPage,
          example = json!({"items": [{"id": 7, "external_dialog_id": ""}], "next": null})),

@@ -120,7 +120,7 @@ pub(super) struct LookedUp {
 
 /// What became of one message.
 #[utoipa::path(get, path = "/api/v1/messages/{external_message_id}",
-    params(("external_message_id", description = "the provider's id", example = "1a2b3c4d5e6f7890abcdef1234567890"), Where),
+    params(("external_message_id" = String, description = "the provider's id", example = "1a2b3c4d5e6f7890abcdef1234567890"), Where),
     responses(
         (status = 200, description = "where it is", body = MessageState, example = json!({
             "external_message_id": "1a2b3c4d5e6f7890abcdef1234567890", "source": "messenger", "state": "stored",
@@ -132,7 +132,7 @@ pub(super) struct LookedUp {
          content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
             "title": "not found", "status": 404, "detail": "no message of this id was accepted"})),
     ))]
-pub(super) async fn show(
+pub(super) async fn message(
     State(app): State<App>,
     Path(id): Path<String>,
     Query(place): Query<Where>,

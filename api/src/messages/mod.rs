@@ -16,9 +16,9 @@ use crate::routes::Table;
 
 pub(crate) fn routes() -> Table {
     Table::new("Messages", "What became of messages, and what clients and dialogs hold.")
-        .read(routes!(lookup::show))
+        .read(routes!(lookup::message))
         .read(routes!(lookup::lookup))
-        .read(routes!(clients::show))
+        .read(routes!(clients::client))
         .read(routes!(clients::dialogs))
         .read(routes!(dialogs::messages))
         .read(routes!(search::search))

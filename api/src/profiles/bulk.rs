@@ -25,7 +25,7 @@ const MOST: usize = 1000;
 #[schema(as = BulkGet)]
 pub(super) struct GetBody {
     /// 1 to 1000 user ids: strings or whole numbers.
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 1000, example = json!(["12345", 67890]))]
+    #[schema(min_items = 1, max_items = 1000, example = json!(["12345", 67890]))]
     user_ids: Vec<RawUserId>,
 }
 
@@ -45,7 +45,6 @@ pub(super) struct PutBody {
 #[schema(as = BulkPutItem)]
 struct PutItem {
     /// The provider's id: a string or a whole number.
-    #[schema(value_type = String, example = "12345")]
     user_id: RawUserId,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]

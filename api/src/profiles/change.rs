@@ -15,19 +15,19 @@ use crate::problem::{Fault, Problem, ProblemBody};
 /// The three names. What is left out stays; null or an empty text takes the name away.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ProfileNames)]
+#[schema(as = ProfileNames, min_properties = 1)]
 pub(super) struct NamesBody {
     /// Instead of MAX's. The next event that tells the name replaces it.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, max_length = 256, example = "Иван")]
+    #[schema(value_type = Option<String>, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Иван")]
     max_first_name: Option<Option<String>>,
     /// Instead of MAX's. The next event that tells the name replaces it.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, max_length = 256, example = "Петров")]
+    #[schema(value_type = Option<String>, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Петров")]
     max_last_name: Option<Option<String>>,
     /// The name that counts before MAX's. No event touches it.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, max_length = 256, example = "Иван Сергеевич Петров")]
+    #[schema(value_type = Option<String>, max_length = 256, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Иван Сергеевич Петров")]
     user_provided_name: Option<Option<String>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct NamesBody {
 /// What is left out stays; null or an empty text takes the name away. Which name counts then (`source`) follows from the
 /// names. A user id that was never seen gets a profile.
 #[utoipa::path(put, path = "/profiles/{user_id}",
-    params(("user_id" = String, description = "the provider's id", example = "12345")),
+    params(("user_id" = String, pattern = "^[A-Za-z0-9._@-]{1,64}$", description = "the provider's id", example = "12345")),
     request_body(content = NamesBody, example = json!({"user_provided_name": "Иван Сергеевич Петров", "max_last_name": null})),
     responses(
         (status = 200, description = "the profile after it", body = ProfileBody, example = json!({
@@ -64,7 +64,12 @@ pub(super) async fn put(
 #[schema(as = GivenName)]
 pub(super) struct NameBody {
     /// What they want to be called. Not empty; `PUT` takes a name away.
-    #[schema(min_length = 1, max_length = 256, example = "Анна Ким")]
+    #[schema(
+        min_length = 1,
+        max_length = 256,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$",
+        example = "Анна Ким"
+    )]
     name: String,
 }
 
@@ -72,7 +77,7 @@ pub(super) struct NameBody {
 ///
 /// It counts before MAX's name from then on. A user id that was never seen gets a profile.
 #[utoipa::path(post, path = "/profiles/{user_id}/name",
-    params(("user_id" = String, description = "the provider's id", example = "12345")),
+    params(("user_id" = String, pattern = "^[A-Za-z0-9._@-]{1,64}$", description = "the provider's id", example = "12345")),
     request_body(content = NameBody, example = json!({"name": "Анна Ким"})),
     responses(
         (status = 200, description = "the profile after it", body = ProfileBody, example = json!({

@@ -66,7 +66,7 @@ where
 
 /// What is wrong with a name, if anything is.
 pub(crate) fn check_name(field: &str, name: &str) -> Result<(), Fault> {
-    let message = if name.trim().chars().count() > LONGEST {
+    let message = if name.chars().count() > LONGEST {
         format!("has more than {LONGEST} characters")
     } else if name.chars().any(char::is_control) {
         "holds control characters".to_owned()
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_name_is_text_of_some_length() {
-        for good in ["", "Анна", "Jean-Luc O’Neill", &"я".repeat(256), &format!(" {} ", "я".repeat(256))] {
+        for good in ["", "Анна", "Jean-Luc O’Neill", &"я".repeat(256)] {
             assert!(check_name("name", good).is_ok(), "{good}");
         }
         for bad in ["a\0b", "a\nb", "\u{7f}", &"я".repeat(257)] {

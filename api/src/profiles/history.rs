@@ -15,7 +15,7 @@ use crate::problem::{Problem, ProblemBody};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryQuery {
-    /// `next` of the page before.
+    /// `next` of the page before; empty for the first.
     cursor: Option<String>,
     /// Changes on a page, 1 to 500.
     #[serde(default)]
@@ -98,7 +98,7 @@ impl From<ProfileEvent> for Change {
 ///
 /// When, from which event or caller, and the names before and after. The newest first.
 #[utoipa::path(get, path = "/profiles/{user_id}/history",
-    params(("user_id" = String, description = "the provider's id", example = "12345"), HistoryQuery),
+    params(("user_id" = String, pattern = "^[A-Za-z0-9._@-]{1,64}$", description = "the provider's id", example = "12345"), HistoryQuery),
     responses(
         (status = 200, description = "a page of changes", body = HistoryPage, example = json!({"history": [{
             "changed_at": "2026-07-01T12:00:00.000000Z", "event_at": "2026-07-01T11:59:58.000000Z", "cause": "webhook",
@@ -115,6 +115,7 @@ pub(super) async fn history(
     Query(HistoryQuery { cursor, limit }): Query<HistoryQuery>,
 ) -> Result<Json<HistoryPage>, Problem> {
     let user_id = UserId::of_path(&user_id)?;
+    let cursor = cursor.filter(|cursor| !cursor.is_empty());
     let before = cursor.map(|cursor| page::decode("cursor", &cursor)).transpose()?;
     // One more tells whether there is another page.
     let mut events = app.store.profile_history(user_id.as_str(), before, limit.0 + 1).await?;

@@ -13,7 +13,7 @@ mod user_id;
 pub(crate) use change::user_provided;
 pub(crate) use dto::{ProfileBody, check_name, given};
 pub(crate) use through::{Profiles, count};
-pub(crate) use user_id::UserId;
+pub(crate) use user_id::{AnyUserId, UserId};
 
 use utoipa_axum::routes;
 

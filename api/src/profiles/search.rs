@@ -11,7 +11,7 @@ use crate::moment::Moment;
 use crate::page::{self, Limit};
 use crate::problem::{Problem, ProblemBody};
 
-/// Bytes of a searched text at most.
+/// Characters of a searched text at most.
 const LONGEST: usize = 256;
 
 /// Which profiles, and which page.
@@ -20,7 +20,7 @@ const LONGEST: usize = 256;
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchQuery {
     /// A user id, or a part of a name in any case. One or two characters are a whole word of a name.
-    #[param(max_length = 256, example = "петров")]
+    #[param(max_length = 256, pattern = r"^[^\u0000]*$", example = "петров")]
     query: Option<String>,
     /// Only those of this source.
     #[param(value_type = Option<ProfileSource>)]
@@ -28,7 +28,7 @@ pub(super) struct SearchQuery {
     /// Only those that changed after this moment.
     #[param(value_type = Option<String>, format = DateTime, example = "2026-07-01T00:00:00Z")]
     updated_after: Option<Moment>,
-    /// `next` of the page before.
+    /// `next` of the page before; empty for the first.
     cursor: Option<String>,
     /// Profiles on a page, 1 to 500.
     #[serde(default)]
@@ -86,13 +86,13 @@ pub(super) async fn search(
 ) -> Result<Json<SearchPage>, Problem> {
     let limit = query.limit.0;
     let start = query.updated_after.map_or_else(ProfilePlace::start, |after| ProfilePlace::after(after.0));
-    let behind = match &query.cursor {
-        Some(cursor) => later(start, place(cursor)?),
+    let behind = match query.cursor.filter(|cursor| !cursor.is_empty()) {
+        Some(cursor) => later(start, place(&cursor)?),
         None => start,
     };
     let text = query.query.map(|text| text.trim().to_owned());
-    if text.as_ref().is_some_and(|text| text.len() > LONGEST || text.contains('\0')) {
-        return Err(Problem::invalid("query", format!("has more than {LONGEST} bytes, or holds NUL")));
+    if text.as_ref().is_some_and(|text| text.chars().count() > LONGEST || text.contains('\0')) {
+        return Err(Problem::invalid("query", format!("has more than {LONGEST} characters, or holds NUL")));
     }
     let filter = ProfileFilter { text, source: query.source.map(NameSource::from) };
     // One more tells whether there is another page.

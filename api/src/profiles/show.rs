@@ -9,7 +9,7 @@ use crate::problem::{Problem, ProblemBody};
 ///
 /// There is one for every user id that was ever seen, also for those of whom no name is known.
 #[utoipa::path(get, path = "/profiles/{user_id}",
-    params(("user_id" = String, description = "the provider's id", example = "12345")),
+    params(("user_id" = String, pattern = "^[A-Za-z0-9._@-]{1,64}$", description = "the provider's id", example = "12345")),
     responses(
         (status = 200, description = "what is known", body = ProfileBody, example = json!({
             "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",

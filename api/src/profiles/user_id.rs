@@ -1,11 +1,20 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+
+use serde_json::json;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::problem::Problem;
 
 /// Bytes of an id at most.
 const LONGEST: usize = 64;
+
+/// The same for programs.
+const PATTERN: &str = "^[A-Za-z0-9._@-]{1,64}$";
 
 /// Paths under `/profiles/` that are no ids.
 const RESERVED: [&str; 3] = ["stats", "bulk", "bulk-get"];
@@ -45,6 +54,39 @@ impl UserId {
 /// An id as it came, whether it is one or not: for requests that answer each item by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct RawUserId(pub(crate) String);
+
+/// How the document describes an id: a string or a whole number.
+pub(crate) struct AnyUserId;
+
+impl ToSchema for AnyUserId {
+    fn name() -> Cow<'static, str> {
+        "UserId".into()
+    }
+}
+
+impl PartialSchema for AnyUserId {
+    fn schema() -> RefOr<Schema> {
+        either(ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN)))
+    }
+}
+
+impl ToSchema for RawUserId {
+    fn name() -> Cow<'static, str> {
+        "ItemUserId".into()
+    }
+}
+
+impl PartialSchema for RawUserId {
+    fn schema() -> RefOr<Schema> {
+        either(ObjectBuilder::new().schema_type(Type::String))
+    }
+}
+
+fn either(text: ObjectBuilder) -> RefOr<Schema> {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(u64::MAX as f64));
+    let about = "a user id of the provider, as a string or as a whole number";
+    OneOfBuilder::new().item(text).item(number).description(Some(about)).examples([json!("12345")]).into()
+}
 
 impl<'de> Deserialize<'de> for RawUserId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

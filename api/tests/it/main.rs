@@ -3,7 +3,12 @@
 mod support;
 
 mod answers;
+mod employees;
+mod grpc;
 mod keys;
 mod matrix;
 mod messages;
 mod planting;
+mod schemathesis;
+mod swagger;
+mod profiles;

@@ -102,6 +102,9 @@ async fn every_operation_says_who_may_and_has_examples_of_all_that_comes_and_goe
         assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{what}");
         assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{what}");
         assert!(operation["tags"].as_array().is_some_and(|tags| tags.len() == 1), "{what}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(parameter["schema"].is_object(), "{parameter} {what}");
+        }
         if let Some(content) = operation["requestBody"]["content"].as_object() {
             assert!(content.values().all(has_example), "{what}");
         }

@@ -15,7 +15,8 @@ use secrecy::SecretString;
 use serde_json::Value;
 use weir_api::{ApiConfig, ApiKey};
 use weir_core::config::Reader;
-use weir_core::queue::Queue;
+use weir_core::profile_cache::{ProfileCache, ProfileCacheConfig};
+use weir_core::queue::{Queue, Roots};
 use weir_core::secret::SecretUrl;
 use weir_core::shutdown::Shutdown;
 use weir_stack::testing::{TestRedis, postgres, redis, unique_name};
@@ -39,16 +40,18 @@ pub(crate) struct House {
 /// An API that serves until it is dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where it answers gRPC.
+    pub(crate) grpc: SocketAddr,
     pub(crate) shutdown: Shutdown,
 }
 
 impl Running {
     /// Starts an API with these settings.
-    pub(crate) fn start(store: Store, queue: Queue, settings: &[(&str, &str)]) -> Self {
-        let api = weir_api::build(config(settings), store, queue, None).expect("an API");
-        let (address, shutdown) = (api.addresses()[0], Shutdown::new());
+    pub(crate) fn start(store: Store, queue: Queue, cache: Option<ProfileCache>, settings: &[(&str, &str)]) -> Self {
+        let api = weir_api::build(config(settings), store, queue, cache).expect("an API");
+        let (address, grpc, shutdown) = (api.addresses()[0], api.grpc_addresses()[0], Shutdown::new());
         tokio::spawn(api.run(shutdown.clone()));
-        Self { address, shutdown }
+        Self { address, grpc, shutdown }
     }
 }
 
@@ -60,7 +63,7 @@ impl Drop for Running {
 
 /// The settings of a test over those of every test.
 pub(crate) fn config(settings: &[(&str, &str)]) -> ApiConfig {
-    let base = [("api.listen", "127.0.0.1:0")];
+    let base = [("api.listen", "127.0.0.1:0"), ("grpc.listen", "127.0.0.1:0")];
     let flags = base.iter().chain(settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let mut reader = Reader::new(flags, BTreeMap::new(), "no-such-file".as_ref(), false);
     let config = ApiConfig::read(&mut reader);
@@ -85,7 +88,7 @@ impl House {
         for role in Role::ALL {
             keys.insert(role.as_str(), new_key(&store, role).await.expose().to_owned());
         }
-        let api = Running::start(store.clone(), queue.clone(), settings);
+        let api = Running::start(store.clone(), queue.clone(), Some(cache_at(&redis.url(), |_| {})), settings);
         Self { redis, database, store, queue, api, keys }
     }
 
@@ -104,9 +107,30 @@ impl House {
         self.call(Method::POST, path, Some(self.key(Role::Read)), Some(body)).await
     }
 
+    /// The same servers with another API before them.
+    pub(crate) fn with_api(self, api: Running) -> Self {
+        Self { api, ..self }
+    }
+
     /// A request with a key or without.
     pub(crate) async fn call(&self, method: Method, path: &str, key: Option<&str>, body: Option<&Value>) -> Reply {
-        let mut request = Request::builder().method(method).uri(self.url(path));
+        self.call_at(self.api.address, method, path, key, body).await
+    }
+
+    /// A request to another API of the same servers.
+    pub(crate) async fn send_to(&self, api: &Running, role: Role, method: Method, path: &str, body: &Value) -> Reply {
+        self.call_at(api.address, method, path, Some(self.key(role)), Some(body)).await
+    }
+
+    async fn call_at(
+        &self,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Reply {
+        let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
         if let Some(key) = key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
         }
@@ -120,6 +144,13 @@ impl House {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.api.address)
     }
+}
+
+/// A cache of profiles on this Redis.
+pub(crate) fn cache_at(url: &str, adjust: impl FnOnce(&mut ProfileCacheConfig)) -> ProfileCache {
+    let mut config = ProfileCacheConfig::default();
+    adjust(&mut config);
+    ProfileCache::new(&SecretUrl::new(url), Roots::default(), config).expect("a cache")
 }
 
 /// Makes a key as `weir key create` does.

@@ -108,7 +108,7 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 fn build(context: &Context) -> Result<(weir_api::Api, Store)> {
     let store = Store::connect_lazy(&store_options(&context.settings.database, &context.database_url()?))?;
     // Reached through the gateway alone.
-    let config = weir_api::ApiConfig { listen: Vec::new(), ..context.settings.api.clone() };
+    let config = weir_api::ApiConfig { listen: Vec::new(), grpc_waits: true, ..context.settings.api.clone() };
     let api = weir_api::build(config, store.clone(), context.queue()?, context.profile_cache()?)?;
     Ok((api, store))
 }

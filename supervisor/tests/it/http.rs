@@ -31,9 +31,14 @@ pub(crate) struct Answer {
 
 /// One request over a connection of its own.
 pub(crate) async fn request(port: u16, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    request_with(port, method, path, "", body).await
+}
+
+/// The same with more headers, each with its line break.
+pub(crate) async fn request_with(port: u16, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(format!("{head}{body}").as_bytes()).await?;

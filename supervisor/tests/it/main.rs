@@ -16,6 +16,7 @@ mod failover;
 mod faults;
 mod fleet;
 mod http;
+mod key;
 mod kills;
 mod ledger;
 mod letters;

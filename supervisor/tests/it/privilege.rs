@@ -318,8 +318,12 @@ async fn nobody_has_a_right_that_a_role_does_not_need_at_redis() {
     for (user, words) in [
         ("weir-gateway", &loads[..]),
         ("weir-worker", &loads),
+        ("weir-api", &loads),
         ("weir-monitor", &loads),
         ("weir-gateway", &wipes),
+        ("weir-api", &wipes),
+        ("weir-api", &["XADD", "weir:{0}:ingest", "*", "a", "b"]),
+        ("weir-api", &["HSET", "weir:meta", "a", "b"]),
         ("weir-monitor", &wipes),
         ("weir-gateway", &hides),
         ("weir-monitor", &["HGETALL", "weir:meta"]),

@@ -71,6 +71,7 @@ impl Supervisord {
             .env("WEIR_REDIS_URL", stack.redis.url())
             .env("WEIR_DATABASE_URL", &stack.database)
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{gateway}"))
+            .env("WEIR_API_LISTEN", "127.0.0.1:0")
             .env("WEIR_LIMIT_PER_ADDRESS", "off")
             .env("WEIR_OPS_ENABLED", "false")
             .env("WEIR_WORKER_LEASE", "1500ms")
@@ -160,13 +161,13 @@ async fn supervisord_brings_a_killed_worker_back_and_stops_everything_in_order()
     assert_eq!(stack.rows().await, i64::try_from(stack.balance().await.accepted).expect("a number"));
 
     let children = supervisord.children();
-    assert_eq!(children.len(), 3, "a gateway and two workers");
+    assert_eq!(children.len(), 4, "a gateway, an API and two workers");
     let log_before = supervisord.log().len();
     supervisord.process.signal(Signal::TERM);
     let status = tokio::time::timeout(PATIENCE, supervisord.process.wait()).await.expect("supervisord stops");
     let log = supervisord.log().split_off(log_before);
     assert!(status.success(), "{status}\n{log}");
     // Each ended by itself after its drain, none by SIGKILL.
-    assert_eq!(log.matches("(exit status 0)").count(), 3, "{log}");
+    assert_eq!(log.matches("(exit status 0)").count(), 4, "{log}");
     eventually("no process is left", Duration::from_secs(5), async || !children.iter().any(|pid| lives(*pid))).await;
 }

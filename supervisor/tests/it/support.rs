@@ -77,6 +77,7 @@ impl Stack {
         stack.set("WEIR_DATABASE_URL", &stack.database.clone());
         stack.set("WEIR_DATA", &stack.data.path().display().to_string());
         stack.set("WEIR_GATEWAY_LISTEN", NOBODY);
+        stack.set("WEIR_GRPC_LISTEN", "127.0.0.1:0");
         stack.set("WEIR_OPS_ENABLED", "false");
         stack
     }
@@ -222,6 +223,11 @@ impl Stack {
     /// Starts a worker whose PostgreSQL is at `database_url`, and does not wait.
     pub(crate) fn start_worker(&self, database_url: &str) -> Process {
         self.start("worker", &[("WEIR_DATABASE_URL", database_url), ("WEIR_WORKER_LEASE", "2s")])
+    }
+
+    /// Starts an API and does not wait.
+    pub(crate) fn start_api(&self) -> Process {
+        self.start("api", &[])
     }
 
     /// Starts a gateway that may have so many files open, and does not wait.

@@ -15,5 +15,6 @@ mod lookups;
 mod migrations;
 mod monitoring;
 mod partitions;
+mod plans;
 mod profiles;
 mod stakes;
