@@ -6,4 +6,5 @@ mod answers;
 mod keys;
 mod matrix;
 mod messages;
+mod monitoring;
 mod planting;
