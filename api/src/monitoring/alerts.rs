@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use weir_store::AlertFilter;
 
-use super::enabled;
 use super::judge::message;
+use super::{enabled, switched_off};
 use crate::api::App;
 use crate::extract::{Json, Query};
 use crate::moment;
 use crate::page::Limit;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 
 /// Which alerts.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -85,7 +85,7 @@ struct Alert {
                     "value": 0.075, "threshold": 0.05, "fired_at": "2026-07-01T12:00:00.000000Z", "resolved_at": null}],
         "firing": 1,
     })),
-    (status = 404, description = "the monitoring is switched off"),
+    (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
 ))]
 pub(super) async fn alerts(State(app): State<App>, Query(which): Query<Which>) -> Result<Json<Alerts>, Problem> {
     enabled(&app)?;

@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 use weir_core::profile_cache::{CacheError, CacheServer};
 
 use super::span::{Span, SpanCounted};
-use super::{enabled, percentage, ratio, share};
+use super::{enabled, percentage, ratio, share, switched_off};
 use crate::api::App;
 use crate::extract::{Json, Query};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 
 /// How the profile cache does.
 #[derive(Debug, Serialize, ToSchema)]
@@ -84,7 +84,7 @@ struct Memory {
         "average_latency_ms": 0.4, "ping_ms": 0.6,
         "memory": {"used_bytes": 52428800, "max_bytes": 268435456, "used_percentage": 19.53},
     })),
-    (status = 404, description = "the monitoring is switched off"),
+    (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
 ))]
 pub(super) async fn cache_health(
     State(app): State<App>,

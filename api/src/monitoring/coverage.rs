@@ -4,10 +4,10 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{BySource, enabled, percentage};
+use super::{BySource, enabled, percentage, switched_off};
 use crate::api::App;
 use crate::extract::Json;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 
 /// Who of all users is known by name.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,7 +40,7 @@ pub(super) struct Coverage {
         "coverage_percentage": 85.0, "full_name_percentage": 72.0,
         "profiles_by_source": {"webhook": 6900, "user_input": 1600, "default": 1500},
     })),
-    (status = 404, description = "the monitoring is switched off"),
+    (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
 ))]
 pub(super) async fn coverage(State(app): State<App>) -> Result<Json<Coverage>, Problem> {
     enabled(&app)?;

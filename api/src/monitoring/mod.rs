@@ -14,6 +14,7 @@ mod watch;
 mod webhooks;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 use weir_store::ProfileCounts;
@@ -34,11 +35,17 @@ pub(crate) fn routes() -> Table {
         .monitor(routes!(alerts::alerts))
 }
 
+const SWITCHED_OFF: &str = "the monitoring is switched off; MONITORING_ENABLED=true switches it on";
+
 /// With `MONITORING_ENABLED=false` there is none.
 fn enabled(app: &App) -> Result<&MonitoringConfig, Problem> {
     let config = &app.config.monitoring;
-    let off = || Problem::not_found("the monitoring is switched off; MONITORING_ENABLED=true switches it on");
-    config.enabled.then_some(config).ok_or_else(off)
+    config.enabled.then_some(config).ok_or_else(|| Problem::not_found(SWITCHED_OFF))
+}
+
+/// The problem, as an example.
+fn switched_off() -> Value {
+    json!({"type": "urn:weir:problem:not-found", "title": "not found", "status": 404, "detail": SWITCHED_OFF})
 }
 
 /// Of a hundred, with two decimals; 0 of nothing.

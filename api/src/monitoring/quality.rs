@@ -7,10 +7,10 @@ use time::{Date, Duration, OffsetDateTime};
 use utoipa::{IntoParams, ToSchema};
 use weir_store::ProfileDay;
 
-use super::{BySource, enabled, percentage};
+use super::{BySource, enabled, percentage, switched_off};
 use crate::api::App;
 use crate::extract::{Json, Query};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 
 /// Days of the trend unless the caller asks for another number, and at most.
 const USUAL_DAYS: u16 = 30;
@@ -160,7 +160,7 @@ struct Day {
         "trend": [{"date": "2026-07-01", "total_users": 10000, "new_users": 120, "users_with_profiles": 8500,
                    "users_with_full_names": 7200, "coverage_percentage": 85.0}],
     })),
-    (status = 404, description = "the monitoring is switched off"),
+    (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
 ))]
 pub(super) async fn quality(State(app): State<App>, Query(which): Query<Which>) -> Result<Json<Quality>, Problem> {
     enabled(&app)?;

@@ -8,11 +8,11 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::span::{Span, SpanCounted};
-use super::{enabled, ratio};
+use super::{enabled, ratio, switched_off};
 use crate::api::App;
 use crate::extract::{Json, Query};
 use crate::moment;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 
 /// What became of the events of a period.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,7 +58,7 @@ pub(super) struct WebhookStats {
         "ignored_by_reason": {"foreign": 4},
         "last_event_at": "2026-07-01T23:59:00.000000Z",
     })),
-    (status = 404, description = "the monitoring is switched off"),
+    (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
 ))]
 pub(super) async fn webhook_stats(
     State(app): State<App>,

@@ -8,6 +8,7 @@ mod grpc;
 mod keys;
 mod matrix;
 mod messages;
+mod monitoring;
 mod planting;
 mod schemathesis;
 mod swagger;

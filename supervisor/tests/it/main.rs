@@ -28,6 +28,7 @@ mod privilege;
 mod probes;
 mod prometheus;
 mod restart;
+mod rollout;
 mod send;
 mod sockets;
 mod status;
