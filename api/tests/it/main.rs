@@ -10,6 +10,6 @@ mod matrix;
 mod messages;
 mod monitoring;
 mod planting;
+mod profiles;
 mod schemathesis;
 mod swagger;
-mod profiles;

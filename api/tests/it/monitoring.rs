@@ -180,11 +180,8 @@ fn cache(url: &str) -> ProfileCache {
 
 /// Asks another API of the house, which has this cache.
 async fn cache_health(house: &House, cache: ProfileCache) -> Value {
-    let api = weir_api::build(config(&[]), house.store.clone(), house.queue.clone(), Some(cache)).expect("an API");
-    let (address, shutdown) = (api.addresses()[0], weir_core::shutdown::Shutdown::new());
-    tokio::spawn(api.run(shutdown.clone()));
-    let _running = Running { address, shutdown };
-    let request = hyper::Request::get(format!("http://{address}{}", PATHS[3]))
+    let running = Running::start(house.store.clone(), house.queue.clone(), Some(cache), &[]);
+    let request = hyper::Request::get(format!("http://{}{}", running.address, PATHS[3]))
         .header("authorization", format!("Bearer {}", house.key(Role::Monitor)));
     crate::support::send(request.body(http_body_util::Full::default()).unwrap()).await.is(200)
 }
@@ -239,7 +236,7 @@ async fn alerts_fire_once_and_resolve_once_whoever_looks() {
         assert!(api.look_at_alerts().await.unwrap().is_empty());
     }
 
-    let listing = Running::start(house.store.clone(), house.queue.clone(), &settings);
+    let listing = Running::start(house.store.clone(), house.queue.clone(), None, &settings);
     let list = async |query: &str| {
         let request = hyper::Request::get(format!("http://{}/monitoring/alerts{query}", listing.address))
             .header("authorization", format!("Bearer {}", house.key(Role::Monitor)));
@@ -269,7 +266,8 @@ async fn alerts_fire_once_and_resolve_once_whoever_looks() {
 async fn apis_that_run_look_by_themselves_and_together_fire_once() {
     let settings = [("monitoring.look_every", "100ms")];
     let house = House::with(&settings).await;
-    let _others: Vec<_> = (0..3).map(|_| Running::start(house.store.clone(), house.queue.clone(), &settings)).collect();
+    let _others: Vec<_> =
+        (0..3).map(|_| Running::start(house.store.clone(), house.queue.clone(), None, &settings)).collect();
     run(&house, &events(10)).await;
     let firing = async || ask(&house, PATHS[4]).await.is(200)["firing"] == 1;
     eventually("it fires", PATIENCE, firing).await;

@@ -256,7 +256,7 @@ impl Known {
             BackfillKind::Sources => {
                 let profile = self.by_id.get(row.max_id.as_deref()?)?;
                 let is_open = row.profile_source == "manual" || row.profile_source == "default";
-                (is_open && profile.names != Names::default()).then(|| Change {
+                (is_open && profile.names != Names::default()).then_some(Change {
                     row,
                     name,
                     source: NameSource::Webhook,
