@@ -10,6 +10,5 @@ mod matrix;
 mod messages;
 mod monitoring;
 mod planting;
-mod schemathesis;
 mod swagger;
 mod profiles;
