@@ -44,3 +44,34 @@ pub(crate) async fn count(request: Request, next: Next) -> Response {
     metrics::histogram!("weir_api_seconds", "route" => route).record(started.elapsed());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::routing::get;
+    use tower_service::Service as _;
+
+    use super::*;
+
+    async fn answer(path: &str) -> Response {
+        let mut router: Router = Router::new()
+            .route("/panics", get(async || -> &'static str { panic!("on purpose") }))
+            .route("/hangs", get(std::future::pending::<&'static str>))
+            .route("/works", get(async || "done"))
+            .layer(from_fn(count))
+            .layer(from_fn_with_state(Duration::from_millis(50), bound));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        router.call(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_or_hangs_is_a_problem_and_nothing_more() {
+        assert_eq!(answer("/panics").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer("/hangs").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let works = answer("/works").await;
+        assert_eq!((works.status(), works.headers()["cache-control"].as_bytes()), (StatusCode::OK, &b"no-store"[..]));
+    }
+}

@@ -18,14 +18,19 @@ pub(crate) fn routes() -> Table {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Webhook {
     /// The sender's id: with the source it decides what is the same message.
+    #[schema(pattern = r"^[A-Za-z0-9_.:-]{1,128}$")]
     external_message_id: String,
     /// The sender's id of the client.
+    #[schema(pattern = r"^[A-Za-z0-9_.:-]{1,128}$")]
     external_client_id: String,
-    /// E.164, `+` and 7 to 15 digits.
+    /// E.164, `+` and 7 to 15 digits; spaces, dashes and brackets are removed.
+    #[schema(pattern = r"^\+[1-9][0-9]{6,14}$")]
     client_phone: String,
     /// 1 to 4096 characters without NUL.
+    #[schema(min_length = 1, max_length = 4096, pattern = r"^[^\u0000]+$")]
     message_text: String,
     /// Unix seconds, from 2000-01-01 to a day ahead.
+    #[schema(minimum = 946_684_800)]
     send_at: i64,
 }
 
@@ -36,8 +41,9 @@ struct Accepted {
     status: String,
     /// Where it is in the queue: partition and entry.
     message_id: String,
-    /// What the answer promises: `memory`, `disk` or `replica`.
-    durability: String,
+    /// What the answer to a new one promises: `memory`, `disk` or `replica`.
+    #[schema(required = false)]
+    durability: Option<String>,
 }
 
 /// Whether messages can be accepted.
@@ -60,6 +66,18 @@ struct MaxAnswer {
     /// Where it is in the queue.
     #[schema(required = false)]
     message_id: Option<String>,
+    /// What the answer promises: `memory`, `disk` or `replica`.
+    #[schema(required = false)]
+    durability: Option<String>,
+    /// How many were taken in, if several came at once.
+    #[schema(required = false)]
+    accepted: Option<u64>,
+    /// How many of them were there already.
+    #[schema(required = false)]
+    duplicates: Option<u64>,
+    /// How many of them were ignored.
+    #[schema(required = false)]
+    ignored: Option<u64>,
 }
 
 /// Whether a message could be accepted now.
@@ -79,10 +97,8 @@ async fn ready() {}
     (status = 202, description = "it is safe", body = Accepted,
      example = json!({"status": "accepted", "message_id": "3-1732233600000-12", "durability": "disk"})),
     (status = 200, description = "it was there already: the same id and content", body = Accepted,
-     example = json!({"status": "duplicate", "message_id": "3-1732233600000-12", "durability": "disk"})),
-    (status = 409, description = "the id was accepted with other content", content_type = "application/problem+json",
-     body = crate::problem::ProblemBody, example = json!({"type": "urn:weir:problem:conflict", "title": "conflict",
-        "status": 409, "detail": "this id was accepted with other content"})),
+     example = json!({"status": "duplicate", "message_id": "3-1732233600000-12"})),
+    (status = 409, description = "the id was accepted with other content"),
 ))]
 async fn webhook() {}
 
@@ -110,8 +126,6 @@ async fn max_ready() {}
     })), responses(
     (status = 200, description = "it is safe, or was ignored", body = MaxAnswer,
      example = json!({"status": "accepted", "message_id": "3-1732233600000-12"})),
-    (status = 401, description = "the secret is wrong", content_type = "application/problem+json",
-     body = crate::problem::ProblemBody, example = json!({"type": "urn:weir:problem:unauthorized", "title": "unauthorized",
-        "status": 401, "detail": "the request does not prove that it comes from this source"})),
+    (status = 401, description = "the secret is wrong"),
 ))]
 async fn max() {}

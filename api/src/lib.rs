@@ -14,8 +14,9 @@
 //!    Problem>`. Errors of store and queue turn into problems with `?`.
 //! 2. Each handler has `#[utoipa::path(get, path = "/widgets/{id}", params(…), responses((status = 200, body = …,
 //!    example = json!(…))))]`: a summary in the first line of its doc comment, examples of what goes in and comes out,
-//!    and every status of its own, such as 404. What all operations share (401, 403, the role in words, the problem of
-//!    everything else) is added by [`routes`].
+//!    and every status of its own, such as `(status = 404, description = "no such widget")`: a refusal is described as a
+//!    problem by itself. What all operations share (401, 403, the role in words, the problem of everything else) is added
+//!    by [`routes`].
 //! 3. `pub(crate) fn routes() -> Table` says who may what, one line per handler:
 //!    `Table::new("Widgets", "what they are").read(routes!(show)).write(routes!(change))`.
 //! 4. One line in [`routes::tables`]. Router, access and OpenAPI document are made from that, and the matrix of

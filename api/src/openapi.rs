@@ -8,8 +8,8 @@ use serde_json::json;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
-    ResponseBuilder, ServerBuilder,
+    ComponentsBuilder, Content, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Response, ResponseBuilder, ServerBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
@@ -89,6 +89,28 @@ pub(crate) fn add_access(operation: &mut Operation, access: Access) {
     }
     let detail = "the database does not answer at the moment; try again";
     add(operation, "default", "any other problem", problem("unavailable", "unavailable", 503, detail));
+    operation.responses.responses.iter_mut().for_each(|(status, response)| fill(status, response));
+}
+
+/// Every refusal is a problem: an operation that names one need not describe it.
+fn fill(status: &str, response: &mut RefOr<Response>) {
+    let RefOr::T(response) = response else { return };
+    let Some(code) = status.parse().ok().filter(|code| *code >= 400 && response.content.is_empty()) else { return };
+    let (kind, title) = match code {
+        401 => ("unauthorized", "unauthorized"),
+        404 => ("not-found", "not found"),
+        409 => ("conflict", "conflict"),
+        422 => ("invalid", "invalid request"),
+        503 => ("unavailable", "unavailable"),
+        _ => ("malformed", "malformed request"),
+    };
+    let content = problem_content(problem(kind, title, code, &response.description));
+    response.content.insert("application/problem+json".to_owned(), content.into());
+}
+
+fn problem_content(example: serde_json::Value) -> Content {
+    let schema = RefOr::Ref(Ref::from_schema_name(ProblemBody::name()));
+    ContentBuilder::new().schema(Some(schema)).example(Some(example)).build()
 }
 
 fn problem(kind: &str, title: &str, status: u16, detail: &str) -> serde_json::Value {
@@ -96,8 +118,7 @@ fn problem(kind: &str, title: &str, status: u16, detail: &str) -> serde_json::Va
 }
 
 fn add(operation: &mut Operation, status: &str, description: &str, example: serde_json::Value) {
-    let schema = RefOr::Ref(Ref::from_schema_name(ProblemBody::name()));
-    let content = ContentBuilder::new().schema(Some(schema)).example(Some(example)).build();
+    let content = problem_content(example);
     let response = ResponseBuilder::new().description(description).content("application/problem+json", content).build();
     operation.responses.responses.entry(status.to_owned()).or_insert(RefOr::T(response));
 }

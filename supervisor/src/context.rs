@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use weir_api::{ApiConfig, Auth};
+use weir_api::ApiConfig;
 use weir_core::config::{DatabaseConfig, Reader, RedisConfig};
 use weir_core::profile_cache::{ProfileCache, ProfileCacheConfig};
 use weir_core::queue::{Queue, Roots};
@@ -152,7 +152,7 @@ impl Settings {
             worker: WorkerConfig::read(reader, database.clone()),
             cache: ProfileCacheConfig::read(reader),
             api: ApiConfig::read(reader),
-            auth_is_set: reader.optional::<Auth>("api.auth", &[]).is_some(),
+            auth_is_set: reader.optional::<String>("api.auth", &[]).is_some(),
             database,
             ops: enabled.then_some(ops),
         }

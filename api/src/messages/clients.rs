@@ -82,14 +82,12 @@ async fn find(app: &App, source: Option<&str>, id: &str) -> Result<weir_store::C
 
 /// A client, by the provider's id.
 #[utoipa::path(get, path = "/api/v1/clients/{external_client_id}",
-    params(("external_client_id" = String, description = "the provider's id", example = "client-42"), Where),
+    params(("external_client_id" = String, min_length = 1, max_length = 1000, pattern = r"^[^\u0000]+$", description = "the provider's id", example = "client-42"), Where),
     responses(
         (status = 200, description = "the client", body = Client, example = json!({"id": 3, "source": "messenger",
             "external_client_id": "client-42", "first_seen_at": "2024-11-22T00:00:00.000000Z",
             "last_seen_at": "2024-11-22T00:01:00.000000Z"})),
-        (status = 404, description = "no such client", body = crate::problem::ProblemBody,
-         content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
-            "title": "not found", "status": 404, "detail": "no message of this client was stored"})),
+        (status = 404, description = "no such client"),
     ))]
 pub(super) async fn client(
     State(app): State<App>,
@@ -108,20 +106,18 @@ pub(super) async fn client(
 
 /// The dialogs of a client.
 #[utoipa::path(get, path = "/api/v1/clients/{external_client_id}/dialogs",
-    params(("external_client_id" = String, description = "the provider's id", example = "client-42"), Dialogs),
+    params(("external_client_id" = String, min_length = 1, max_length = 1000, pattern = r"^[^\u0000]+$", description = "the provider's id", example = "client-42"), Dialogs),
     responses(
         (status = 200, description = "a page of them", body = DialogPage,
          example = json!({"items": [{"id": 7, "external_dialog_id": ""}], "next": null})),
-        (status = 404, description = "no such client", body = crate::problem::ProblemBody,
-         content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
-            "title": "not found", "status": 404, "detail": "no message of this client was stored"})),
+        (status = 404, description = "no such client"),
     ))]
 pub(super) async fn dialogs(
     State(app): State<App>,
     Path(id): Path<String>,
     Query(asked): Query<Dialogs>,
 ) -> Result<Json<DialogPage>, Problem> {
-    let after: Option<String> = asked.cursor.map(|cursor| page::decode("cursor", &cursor)).transpose()?;
+    let after: Option<String> = page::decode("cursor", asked.cursor.as_deref())?;
     let client = find(&app, asked.source.as_deref(), &id).await?;
     let rows = app.store.dialogs_of_client(client.id, after.as_deref(), asked.limit.0).await?;
     let last = rows.last().filter(|_| rows.len() == usize::from(asked.limit.0));

@@ -43,16 +43,14 @@ pub(super) struct MessagePage {
              "sent_at": "2024-11-22T00:00:00.000000Z", "accepted_at": "2024-11-22T00:00:00.000000Z",
              "stored_at": "2024-11-22T00:00:00.017000Z", "edited_at": null, "removed_at": null, "trace_id": null}],
             "next": null})),
-        (status = 404, description = "no such dialog", body = crate::problem::ProblemBody,
-         content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
-            "title": "not found", "status": 404, "detail": "there is no such dialog"})),
+        (status = 404, description = "no such dialog"),
     ))]
-pub(super) async fn messages(
+pub(super) async fn of_dialog(
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(asked): Query<Messages>,
 ) -> Result<Json<MessagePage>, Problem> {
-    let before = asked.before.as_deref().map_or(Ok(weir_store::Moment::NEWEST), before)?;
+    let before = before(asked.before.as_deref())?;
     let rows = app.store.messages_of_dialog(id, before, asked.limit.0).await?;
     if rows.is_empty() && !app.store.has_dialog(id).await? {
         return Err(Problem::not_found("there is no such dialog"));
@@ -63,9 +61,10 @@ pub(super) async fn messages(
 }
 
 /// A time, or else a cursor.
-fn before(text: &str) -> Result<weir_store::Moment, Problem> {
-    match Moment::parse(text) {
-        Some(Moment(time)) => Ok(weir_store::Moment::before(time)),
-        None => moment_of(page::decode("before", text)?, "before"),
+fn before(text: Option<&str>) -> Result<weir_store::Moment, Problem> {
+    if let Some(Moment(time)) = text.and_then(Moment::parse) {
+        return Ok(weir_store::Moment::before(time));
     }
+    let place = page::decode("before", text)?;
+    place.map_or(Ok(weir_store::Moment::NEWEST), |place| moment_of(place, "before"))
 }

@@ -41,9 +41,15 @@ pub(super) struct Lookup {
     #[schema(pattern = "^[a-z0-9_-]{1,64}$", example = "messenger")]
     source: Option<String>,
     /// The provider's ids.
-    #[schema(min_items = 1, max_items = 1000)]
+    #[schema(min_items = 1, max_items = 1000, value_type = Vec<ExternalId>)]
     ids: Vec<String>,
 }
+
+/// A provider's id of a message.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, min_length = 1, max_length = 1000, pattern = r"^[^\u0000]+$", example = "m-1")]
+#[expect(dead_code, reason = "describes what is read as text")]
+pub(super) struct ExternalId(String);
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -120,7 +126,7 @@ pub(super) struct LookedUp {
 
 /// What became of one message.
 #[utoipa::path(get, path = "/api/v1/messages/{external_message_id}",
-    params(("external_message_id" = String, description = "the provider's id", example = "1a2b3c4d5e6f7890abcdef1234567890"), Where),
+    params(("external_message_id" = String, min_length = 1, max_length = 1000, pattern = r"^[^\u0000]+$", description = "the provider's id", example = "1a2b3c4d5e6f7890abcdef1234567890"), Where),
     responses(
         (status = 200, description = "where it is", body = MessageState, example = json!({
             "external_message_id": "1a2b3c4d5e6f7890abcdef1234567890", "source": "messenger", "state": "stored",
@@ -128,9 +134,7 @@ pub(super) struct LookedUp {
             "accepted_at": "2024-11-22T00:00:00.000000Z", "stored_at": "2024-11-22T00:00:00.017000Z", "edited_at": null,
             "removed_at": null, "failed_at": null, "attempts": null, "next_attempt_at": null, "error_class": null,
             "dialog_id": 7, "id": 1001, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})),
-        (status = 404, description = "nothing is known of it", body = crate::problem::ProblemBody,
-         content_type = "application/problem+json", example = json!({"type": "urn:weir:problem:not-found",
-            "title": "not found", "status": 404, "detail": "no message of this id was accepted"})),
+        (status = 404, description = "nothing is known of it"),
     ))]
 pub(super) async fn message(
     State(app): State<App>,

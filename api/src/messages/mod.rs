@@ -20,7 +20,7 @@ pub(crate) fn routes() -> Table {
         .read(routes!(lookup::lookup))
         .read(routes!(clients::client))
         .read(routes!(clients::dialogs))
-        .read(routes!(dialogs::messages))
+        .read(routes!(dialogs::of_dialog))
         .read(routes!(search::search))
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
-use crate::browse::{Message, Moment};
+use crate::browse::{Message, Moment, in_order};
 use crate::{Store, StoreError};
 
 /// Dialogs of one phone that are searched.
@@ -176,7 +176,14 @@ impl Store {
             before.id,
             i64::from(limit)
         );
-        let rows = self.on_connection(async |connection| Ok(rows.fetch_all(connection).await?)).await?;
+        let rows = self
+            .on_connection(async |connection| {
+                let mut transaction = in_order(connection).await?;
+                let rows = rows.fetch_all(&mut *transaction).await?;
+                transaction.commit().await?;
+                Ok(rows)
+            })
+            .await?;
         let looked = |id, at, dialog_id| Looked { place: Moment { at, id }, dialog_id };
         Ok(rows.into_iter().map(|row| looked(row.id, row.send_at, row.dialog_id)).collect())
     }

@@ -85,7 +85,7 @@ async fn an_address_that_is_taken_is_named_with_the_way_out() {
     stack.run(&["api"]).await.code(1).says(&[&address, "api.listen"]);
     stack.set("WEIR_API_LISTEN", NOBODY);
     stack.set("WEIR_API_AUTH", "nobody");
-    stack.run(&["api"]).await.code(2).says(&["api.auth", "keys nor development"]);
+    stack.run(&["api"]).await.code(2).says(&["WEIR_API_AUTH", "keys nor development"]);
 }
 
 #[test]

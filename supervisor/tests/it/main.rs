@@ -29,6 +29,7 @@ mod probes;
 mod prometheus;
 mod restart;
 mod rollout;
+mod schemathesis;
 mod send;
 mod sockets;
 mod status;

@@ -225,6 +225,18 @@ impl Stack {
         self.start("worker", &[("WEIR_DATABASE_URL", database_url), ("WEIR_WORKER_LEASE", "2s")])
     }
 
+    /// Starts a gateway that serves the API too, on a free port, and does not wait.
+    pub(crate) fn start_gateway_with_api(&self) -> (Process, u16) {
+        let port = free_port().expect("a port");
+        let mut command = tied_command(WEIR.as_ref(), "KILL").expect("setpriv");
+        let listen = format!("127.0.0.1:{port}");
+        command.args(["gateway", "--with-api"]);
+        let log = self.role_log();
+        command.stdout(log.try_clone().expect("a log")).stderr(log);
+        self.surround(&mut command).env("WEIR_GATEWAY_LISTEN", listen);
+        (Process::spawn(command).expect("a process"), port)
+    }
+
     /// Starts an API and does not wait.
     pub(crate) fn start_api(&self) -> Process {
         self.start("api", &[])

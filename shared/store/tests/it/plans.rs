@@ -37,9 +37,12 @@ async fn full() -> Fixture {
 /// harder one.
 async fn plan(pool: &PgPool, sql: &str, types: &str, values: &str) -> String {
     let mut connection = pool.acquire().await.unwrap();
-    for statement in
-        ["SET plan_cache_mode = force_generic_plan".to_owned(), format!("PREPARE asked ({types}) AS {sql}")]
-    {
+    let mut before = vec!["SET plan_cache_mode = force_generic_plan".to_owned()];
+    if sql.contains("dialog_id = ") {
+        before.push(statement("browse", "const IN_ORDER").replace("LOCAL ", ""));
+    }
+    before.push(format!("PREPARE asked ({types}) AS {sql}"));
+    for statement in before {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await.unwrap();
     }
     let explain = format!("EXPLAIN (ANALYZE, BUFFERS) EXECUTE asked ({values})");
@@ -48,10 +51,13 @@ async fn plan(pool: &PgPool, sql: &str, types: &str, values: &str) -> String {
     lines.join("\n")
 }
 
-/// Neither reads a table whole nor touches more than `pages` of it.
+/// Neither reads a table whole, unless it is an empty one, nor touches more than `pages`.
 #[track_caller]
 fn is_small(plan: &str, pages: u64) {
-    assert!(!plan.contains("Seq Scan"), "{plan}");
+    for node in plan.split("->").filter(|node| node.contains("Seq Scan")) {
+        let is_empty = node.contains("rows=0 ") && !node.contains("Rows Removed");
+        assert!(node.contains("(never executed)") || is_empty, "{node}: {plan}");
+    }
     let line = plan.lines().find(|line| line.trim().starts_with("Buffers: ")).unwrap_or_default();
     let numbers = line.split([' ', '=']).filter_map(|word| word.parse::<u64>().ok());
     let touched: u64 = numbers.sum();
