@@ -35,7 +35,7 @@ start_up() {
     return 1
 }
 
-if command -v systemctl >/dev/null && systemctl is-active --quiet weir.target; then
+if command -v systemctl >/dev/null && systemctl is-active --quiet weir.target 2>/dev/null; then
     under_systemd
 elif "$weir" fleet list >/dev/null 2>&1 && [[ -f $data/stack.json ]]; then
     "$weir" migrate up

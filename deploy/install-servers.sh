@@ -69,6 +69,8 @@ look() {
         has sslscan || missing+=(sslscan)
         # Holds the alerts of deploy/prometheus against made-up figures.
         has promtool || missing+=(prometheus)
+        # Asks what runs as its users do.
+        has curl || missing+=(curl)
         # Shows the API's page as people see it.
         has chromium || has chromium-browser || has google-chrome || missing+=(chromium)
         # Tries the API against its own description; the tool itself comes with pip into target/.
@@ -129,7 +131,7 @@ give_up() {
     say "Weir needs, on this machine or wherever it is built and tested:"
     say "  redis-server and redis-cli, $REDIS_MIN or newer"
     say "  PostgreSQL's server programs (initdb, postgres) and psql, $POSTGRES_MIN or newer"
-    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan, promtool, chromium, python3 with venv')"
+    say "  setpriv of util-linux, make, a C compiler$([[ $for_tests == no ]] || echo ', supervisord, nginx, haproxy, slowhttptest, h2load, strace, sslscan, promtool, curl, chromium, python3 with venv')"
     say "Missing or too old here: ${missing[*]} (as Debian calls the packages)."
     case $family in
     *debian* | *ubuntu*)

@@ -3,6 +3,7 @@
 //! Nobody waits for it. What could not be counted yet is kept until Redis has it; a process that is killed loses what it has not
 //! told Redis, which is what came in the last moments.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,8 @@ const LAST: Duration = Duration::from_secs(1);
 pub(crate) struct Ignored {
     waiting: Arc<Mutex<Tallies>>,
     more: Arc<Notify>,
+    /// The partition that was told last did not take it.
+    away: Arc<AtomicBool>,
 }
 
 impl Ignored {
@@ -53,9 +56,15 @@ impl Ignored {
         if tallies.is_empty() {
             return;
         }
-        // Any partition will do.
-        let partition = rand::random_range(0..queue.partitions());
-        if let Err(error) = queue.tally(partition, &tallies).await {
+        // Any partition will do. One for all that is counted in a minute keeps the counts few; another one if that one is away.
+        let minute = tallies.keys().map(|(_, minute)| *minute).max().unwrap_or_default();
+        let partition = match self.away.load(Ordering::Relaxed) {
+            false => (minute % u64::from(queue.partitions())) as u16,
+            true => rand::random_range(0..queue.partitions()),
+        };
+        let told = queue.tally(partition, &tallies).await;
+        self.away.store(told.is_err(), Ordering::Relaxed);
+        if let Err(error) = told {
             tracing::debug!(%error, "counts of ignored webhooks wait");
             let mut waiting = self.lock();
             for (what, n) in tallies {

@@ -21,8 +21,8 @@ pub(super) struct Span {
     to: Option<Moment>,
 }
 
-/// What was counted. It may be a little longer than was asked for: counts are kept by the minute for two days, by the hour
-/// for five weeks, and by the UTC day from then on.
+/// What was counted. It may be a little longer than was asked for: counts are kept by the minute for six hours, by the
+/// hour for two weeks, and by the UTC day from then on.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SpanCounted {
     /// The beginning.

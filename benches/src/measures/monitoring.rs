@@ -65,26 +65,28 @@ const EVENT_COUNTS: &str = "
          LATERAL (VALUES ('events.' || kind)) AS w (what),
          LATERAL (
              SELECT at, 0 AS shard
-             FROM generate_series(date_trunc('day', now() - interval '365 days', 'UTC'), now() - interval '36 days', '1 day') AS at
+             FROM generate_series(date_trunc('day', now() - interval '365 days', 'UTC'), now() - interval '15 days', '1 day') AS at
              UNION ALL
              SELECT at, 0
-             FROM generate_series(date_trunc('day', now() - interval '35 days', 'UTC'), now() - interval '49 hours', '1 hour') AS at
+             FROM generate_series(date_trunc('day', now() - interval '14 days', 'UTC'), now() - interval '8 hours', '1 hour') AS at
              UNION ALL
              SELECT at, 0
-             FROM generate_series(date_trunc('minute', now() - interval '48 hours'), now() - interval '16 minutes', '1 minute') AS at
+             FROM generate_series(date_trunc('minute', now() - interval '7 hours'), now() - interval '16 minutes', '1 minute') AS at
              UNION ALL
              SELECT at, shard
              FROM generate_series(date_trunc('minute', now() - interval '15 minutes'), now(), '1 minute') AS at,
                   generate_series(0, 15) AS shard
          ) AS times";
 
+/// Failures of every minute, which stay by the minute for longer, and some that are rare; and reads of the cache.
 const OTHER_COUNTS: &str = "
     INSERT INTO tallies (what, at, shard, n)
     SELECT what, at, shard, 1
-    FROM (VALUES ('failed.unknown', 192), ('failed.malformed', 192), ('failed.dead', 192), ('failed.foreign', 192),
-                 ('cache.hit', 48), ('cache.miss', 48), ('cache.us', 48)) AS w (what, hours),
-         generate_series(date_trunc('minute', now() - interval '1 hour' * hours), now(), '1 minute') AS at,
-         generate_series(0, 3) AS shard";
+    FROM (VALUES ('failed.unknown', 192, 1, 0), ('failed.foreign', 192, 1, 0), ('failed.malformed', 192, 30, 3),
+                 ('failed.dead', 192, 30, 3), ('cache.hit', 7, 1, 0), ('cache.miss', 7, 1, 0), ('cache.us', 7, 1, 0))
+             AS w (what, hours, minutes, shards),
+         generate_series(date_trunc('minute', now() - interval '1 hour' * hours), now(), interval '1 minute' * minutes) AS at,
+         generate_series(0, shards) AS shard";
 
 /// Profiles that one statement makes.
 const STEP: usize = 250_000;
@@ -171,6 +173,7 @@ async fn ask_often(address: SocketAddr, path: &str, requests: usize) -> Result<V
 
 async fn ask(sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> Result<()> {
     let request = Request::get(path).header("host", "localhost").body(Empty::new())?;
+    sender.ready().await?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let body = answer.into_body().collect().await?.to_bytes();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use weir_stack::free_port;
 use weir_stack::testing::{Scratch, eventually, scratch};
 use weir_store::testing;
 
 use crate::http::request;
 use crate::ledger::Ledger;
-use crate::support::PATIENCE;
+use crate::support::{Ended, PATIENCE, clean};
 use crate::up::{Up, number, run, stack};
 
 /// Users who write, over and over.
@@ -230,4 +232,27 @@ async fn judge(data: &Scratch, messenger: &Ledger, max: BTreeSet<String>) {
     let rows = testing::texts(&url, &of("max")).await.expect("rows");
     assert_eq!(rows.len(), max.len(), "as many rows as events that were taken");
     assert_eq!(rows.into_iter().collect::<BTreeSet<_>>(), max);
+}
+
+/// What `make test-webhook` and the like do.
+async fn tries(data: &Scratch, port: u16, what: &str) -> Ended {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/try.sh");
+    let mut command = Command::new(script);
+    clean(&mut command).arg(what).current_dir(data.path()).env("WEIR_URL", format!("http://localhost:{port}"));
+    Ended::of(command).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checks_of_make_pass_against_what_runs_and_fail_where_nothing_does() {
+    let data = scratch();
+    // A quoted value and a comment, as people write them; the script runs nothing of it.
+    fs::write(data.path().join(".env"), "# of MAX\nWEBHOOK_SECRET=\"try-me-once\"\n").expect(".env");
+    let up = Up::start(&data, &[]).await;
+    for what in ["health", "webhook", "profiles", "compatibility", "performance"] {
+        tries(&data, up.port, what).await.code(0).says(&["ok   "]);
+    }
+    tries(&data, up.port, "webhook").await.says(&["ok   a wrong secret is refused"]);
+    let nobody = free_port().expect("a port");
+    tries(&data, nobody, "health").await.code(1).says(&["does not answer", "make up"]);
+    up.stop(&data).await;
 }

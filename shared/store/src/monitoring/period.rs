@@ -3,15 +3,15 @@
 use time::{Duration, OffsetDateTime, Time, UtcOffset};
 
 /// How long counts are kept by the minute, and then by the hour. Days are kept for ever.
-pub(super) const MINUTES_FOR: Duration = Duration::days(2);
-pub(super) const HOURS_FOR: Duration = Duration::days(35);
+pub(super) const MINUTES_FOR: Duration = Duration::hours(6);
+pub(super) const HOURS_FOR: Duration = Duration::days(14);
 
 /// How exactly a moment can be told apart from others in the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resolution {
-    /// The last two days.
+    /// The last six hours.
     Minute,
-    /// Five weeks.
+    /// Two weeks.
     Hour,
     /// UTC days, older than that.
     Day,
@@ -91,9 +91,9 @@ mod tests {
                 (datetime!(2026-06-30 11:59 UTC), datetime!(2026-06-30 12:01 UTC), Resolution::Minute),
             ),
             (
-                datetime!(2026-06-28 11:30 UTC),
-                datetime!(2026-06-28 12:30 UTC),
-                (datetime!(2026-06-28 11:00 UTC), datetime!(2026-06-28 12:30 UTC), Resolution::Hour),
+                datetime!(2026-06-30 04:30 UTC),
+                datetime!(2026-06-30 06:30 UTC),
+                (datetime!(2026-06-30 04:00 UTC), datetime!(2026-06-30 06:30 UTC), Resolution::Hour),
             ),
             (
                 datetime!(2026-01-01 03:30 +3),
