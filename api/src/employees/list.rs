@@ -81,8 +81,7 @@ pub(super) struct ListPage {
     (status = 422, description = "a parameter that is none", body = ProblemBody),
 ))]
 pub(super) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Json<ListPage>, Problem> {
-    let cursor = query.cursor.filter(|cursor| !cursor.is_empty());
-    let behind = cursor.map(|cursor| page::decode("cursor", &cursor)).transpose()?.unwrap_or_default();
+    let behind = page::decode("cursor", query.cursor.as_deref())?.unwrap_or_default();
     let invalid = |fault| Problem::Invalid { faults: vec![fault] };
     // In a query a bare + is a blank.
     let phone = query.phone.map(|phone| dto::phone(&phone.replacen(' ', "+", usize::from(phone.starts_with(' ')))));

@@ -115,8 +115,7 @@ pub(super) async fn history(
     Query(HistoryQuery { cursor, limit }): Query<HistoryQuery>,
 ) -> Result<Json<HistoryPage>, Problem> {
     let user_id = UserId::of_path(&user_id)?;
-    let cursor = cursor.filter(|cursor| !cursor.is_empty());
-    let before = cursor.map(|cursor| page::decode("cursor", &cursor)).transpose()?;
+    let before = page::decode("cursor", cursor.as_deref())?;
     // One more tells whether there is another page.
     let mut events = app.store.profile_history(user_id.as_str(), before, limit.0 + 1).await?;
     if events.is_empty() && app.profiles.get(user_id.as_str()).await?.is_none() {

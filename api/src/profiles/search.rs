@@ -86,8 +86,8 @@ pub(super) async fn search(
 ) -> Result<Json<SearchPage>, Problem> {
     let limit = query.limit.0;
     let start = query.updated_after.map_or_else(ProfilePlace::start, |after| ProfilePlace::after(after.0));
-    let behind = match query.cursor.filter(|cursor| !cursor.is_empty()) {
-        Some(cursor) => later(start, place(&cursor)?),
+    let behind = match place(query.cursor.as_deref())? {
+        Some(place) => later(start, place),
         None => start,
     };
     let text = query.query.map(|text| text.trim().to_owned());
@@ -110,11 +110,11 @@ fn micros(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
 }
 
-fn place(cursor: &str) -> Result<ProfilePlace, Problem> {
-    let (micros, user_id): (i64, String) = page::decode("cursor", cursor)?;
+fn place(cursor: Option<&str>) -> Result<Option<ProfilePlace>, Problem> {
+    let Some((micros, user_id)) = page::decode::<(i64, String)>("cursor", cursor)? else { return Ok(None) };
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000);
     match at {
-        Ok(last_updated) if !user_id.contains('\0') => Ok(ProfilePlace { last_updated, user_id }),
+        Ok(last_updated) if !user_id.contains('\0') => Ok(Some(ProfilePlace { last_updated, user_id })),
         _ => Err(Problem::invalid("cursor", "is no cursor of this list; take it from `next` of the page before")),
     }
 }

@@ -11,5 +11,4 @@ mod messages;
 mod monitoring;
 mod planting;
 mod profiles;
-mod schemathesis;
 mod swagger;

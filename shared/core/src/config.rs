@@ -122,6 +122,11 @@ impl Reader {
         }
     }
 
+    /// Whether a setting was given, whatever its value.
+    pub fn is_set(&mut self, key: &str) -> bool {
+        self.find(key, &[]).is_some()
+    }
+
     /// A setting with a default.
     pub fn get<T: Setting>(&mut self, key: &str, older: &[&str], default: T) -> T {
         self.optional(key, older).unwrap_or(default)

@@ -252,7 +252,7 @@ fn the_rules_of_a_role_allow_what_its_functions_do() {
         "drop_profiles",
         "tally",
     ];
-    let api = ["balance", "put_profiles", "drop_profiles"];
+    let api = ["put_profiles", "drop_profiles"];
     let operator = ["balance", "condemn", "replay", "purge", "amend", "import"];
     let all = fs::read_dir(functions_folder()).expect("the functions").count();
     let mut assigned: Vec<&str> = [&gateway[..], &worker, &operator].concat();

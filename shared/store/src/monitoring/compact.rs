@@ -77,10 +77,11 @@ async fn compact(connection: &mut PgConnection, now: OffsetDateTime) -> Result<u
             return Ok(0);
         }
         let moved = rule.apply(&mut transaction, now).await?;
-        transaction.commit().await?;
         if moved > 0 {
+            transaction.commit().await?;
             return Ok(moved.unsigned_abs());
         }
+        transaction.rollback().await?;
     }
     Ok(0)
 }

@@ -196,6 +196,11 @@ impl Store {
     /// Several processes may do it at once.
     pub async fn apply_early_changes(&self) -> Result<u64, StoreError> {
         self.on_connection(async |connection| {
+            // As a rule there are none, and nothing is to be committed.
+            let some = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM early_changes) AS "some!""#);
+            if !some.fetch_one(&mut *connection).await? {
+                return Ok(0);
+            }
             let mut transaction = connection.begin().await?;
             let due = sqlx::query!(
                 r#"
