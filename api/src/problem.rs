@@ -23,9 +23,6 @@ pub(crate) enum Problem {
     NotFound { detail: String },
     /// The path knows other methods.
     Method,
-    /// It is there already, or has changed meanwhile.
-    #[allow(dead_code, reason = "until a resource needs it")]
-    Conflict { detail: String },
     /// The body is no JSON by its own account.
     MediaType,
     /// The body is larger than allowed.
@@ -94,7 +91,6 @@ impl Problem {
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoPath | Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -111,7 +107,6 @@ impl Problem {
             Self::Forbidden { .. } => "forbidden",
             Self::NoPath | Self::NotFound { .. } => "not-found",
             Self::Method => "method",
-            Self::Conflict { .. } => "conflict",
             Self::MediaType => "media-type",
             Self::TooLarge { .. } => "too-large",
             Self::Invalid { .. } => "invalid",
@@ -129,7 +124,6 @@ impl Problem {
             Self::NoPath => ("not found", "there is no such path; /openapi.json names those that are".into()),
             Self::NotFound { detail } => ("not found", detail.clone()),
             Self::Method => ("method not allowed", "this path knows other methods; see Allow".into()),
-            Self::Conflict { detail } => ("conflict", detail.clone()),
             Self::MediaType => ("unsupported media type", "send application/json without Content-Encoding".into()),
             Self::TooLarge { limit } => ("body too large", format!("a body may have {limit} bytes")),
             Self::Invalid { faults } => {
@@ -174,7 +168,6 @@ impl IntoResponse for Problem {
             | Self::NoPath
             | Self::NotFound { .. }
             | Self::Method
-            | Self::Conflict { .. }
             | Self::MediaType
             | Self::TooLarge { .. }
             | Self::Invalid { .. }

@@ -85,7 +85,6 @@ impl Table {
     }
 
     /// A handler for those who may read the monitoring.
-    #[allow(dead_code, reason = "until a resource needs it")]
     pub(crate) fn monitor(self, operation: UtoipaMethodRouter<App>) -> Self {
         self.with(Access::Role(Role::Monitor), What::Operation(operation))
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
 use weir_store::{Store, StoreError, StoredKey};
 
 use super::Caller;
@@ -20,14 +21,19 @@ const BELIEVED: Duration = Duration::from_secs(3);
 /// How old `last_used_at` may become before it is written again.
 const NOTED_EVERY: Duration = Duration::from_secs(45);
 
-/// Keys that are remembered at most. Beyond that all are forgotten, and each costs a look-up again.
+/// Keys that are remembered at most. Beyond that those are forgotten first that are nobody's.
 const CAPACITY: usize = 4096;
+
+/// Look-ups at once for keys that nobody is known to have: whoever invents keys must not take all connections from those who
+/// have one.
+const STRANGERS: usize = 2;
 
 /// The keys that were seen of late.
 #[derive(Clone)]
 pub(crate) struct Keyring {
     store: Store,
     known: Arc<Mutex<HashMap<String, Known>>>,
+    strangers: Arc<Semaphore>,
 }
 
 /// What is known under a prefix.
@@ -42,7 +48,7 @@ struct Known {
 
 impl Keyring {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, known: Arc::default() }
+        Self { store, known: Arc::default(), strangers: Arc::new(Semaphore::new(STRANGERS)) }
     }
 
     /// Whose key this is; none if it is nobody's.
@@ -65,13 +71,14 @@ impl Keyring {
     }
 
     async fn look_up(&self, prefix: &str) -> Result<Known, StoreError> {
+        let is_known = self.lock().get(prefix).is_some_and(|known| known.key.is_some());
+        let place = if is_known { None } else { self.strangers.acquire().await.ok() };
         // From before the question: a key that is revoked while it is under way is not believed for longer.
         let asked = Instant::now();
         let key = self.store.find_key(prefix).await?.map(Arc::new);
+        drop(place);
         let mut known = self.lock();
-        if known.len() >= CAPACITY && !known.contains_key(prefix) {
-            known.clear();
-        }
+        make_room(&mut known, CAPACITY);
         let noted = known.get(prefix).and_then(|before| before.noted);
         let now = Known { key, asked, noted };
         known.insert(prefix.to_owned(), now.clone());
@@ -79,7 +86,7 @@ impl Keyring {
     }
 
     /// Writes down that the key was used, unless that was done a moment ago. Nobody waits for it.
-    fn note_use(&self, key: &Arc<StoredKey>) {
+    fn note_use(&self, key: &StoredKey) {
         {
             let mut known = self.lock();
             let Some(known) = known.get_mut(&key.prefix) else { return };
@@ -88,13 +95,10 @@ impl Keyring {
             }
             known.noted = Some(Instant::now());
         }
-        let (ring, key) = (self.clone(), key.clone());
+        let (store, id) = (self.store.clone(), key.id);
         tokio::spawn(async move {
-            if let Err(error) = ring.store.note_key_use(key.id).await {
+            if let Err(error) = store.note_key_use(id).await {
                 tracing::warn!(%error, "when a key was last used could not be written down");
-                if let Some(known) = ring.lock().get_mut(&key.prefix) {
-                    known.noted = None;
-                }
             }
         });
     }
@@ -102,5 +106,43 @@ impl Keyring {
     /// No entry is ever left half changed, so a panic elsewhere harms nothing here.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes room for one more.
+fn make_room(known: &mut HashMap<String, Known>, capacity: usize) {
+    if known.len() >= capacity {
+        known.retain(|_, known| known.key.is_some());
+    }
+    if known.len() >= capacity {
+        known.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_store::Role;
+
+    use super::*;
+
+    fn known(is_somebodys: bool) -> Known {
+        let (name, prefix) = (String::new(), String::new());
+        let key = StoredKey { id: 1, name, role: Role::Read, prefix, hash: Vec::new() };
+        Known { key: is_somebodys.then(|| Arc::new(key)), asked: Instant::now(), noted: None }
+    }
+
+    #[test]
+    fn invented_keys_take_a_bounded_room_and_nobody_elses() {
+        let mut keys = HashMap::from([("mine".to_owned(), known(true))]);
+        for number in 0..1000 {
+            make_room(&mut keys, 10);
+            keys.insert(format!("invented {number}"), known(false));
+            assert!(keys.len() <= 10 && keys.contains_key("mine"));
+        }
+        for number in 0..1000 {
+            make_room(&mut keys, 10);
+            keys.insert(format!("real {number}"), known(true));
+            assert!(keys.len() <= 10);
+        }
     }
 }

@@ -43,7 +43,6 @@ pub(super) fn status(problem: &Problem) -> Status {
         Problem::Forbidden { .. } => Code::PermissionDenied,
         Problem::NoPath | Problem::NotFound { .. } => Code::NotFound,
         Problem::Method => Code::Unimplemented,
-        Problem::Conflict { .. } => Code::Aborted,
         Problem::TooLarge { .. } => Code::ResourceExhausted,
         Problem::Timeout => Code::DeadlineExceeded,
         Problem::Unavailable { .. } => Code::Unavailable,
