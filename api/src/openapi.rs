@@ -95,7 +95,10 @@ pub(crate) fn add_access(operation: &mut Operation, access: Access) {
 /// Every refusal is a problem: an operation that names one need not describe it.
 fn fill(status: &str, response: &mut RefOr<Response>) {
     let RefOr::T(response) = response else { return };
-    let Some(code) = status.parse().ok().filter(|code| *code >= 400 && response.content.is_empty()) else { return };
+    let Some(code) = status.parse().ok().filter(|code| *code >= 400) else { return };
+    if response.content.values().any(|content| !is_problem(content)) {
+        return;
+    }
     let (kind, title) = match code {
         401 => ("unauthorized", "unauthorized"),
         404 => ("not-found", "not found"),
@@ -105,7 +108,12 @@ fn fill(status: &str, response: &mut RefOr<Response>) {
         _ => ("malformed", "malformed request"),
     };
     let content = problem_content(problem(kind, title, code, &response.description));
-    response.content.insert("application/problem+json".to_owned(), content.into());
+    response.content = [("application/problem+json".to_owned(), content.into())].into_iter().collect();
+}
+
+fn is_problem(content: &RefOr<Content>) -> bool {
+    let RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) = content else { return false };
+    schema.ref_location == Ref::from_schema_name(ProblemBody::name()).ref_location
 }
 
 fn problem_content(example: serde_json::Value) -> Content {
