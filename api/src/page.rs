@@ -41,16 +41,14 @@ pub(crate) fn encode(place: &impl Serialize) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).unwrap_or_default())
 }
 
-/// Reads a cursor that came as the parameter `field`.
-pub(crate) fn decode<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Problem> {
-    let place = URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
-    place.ok_or_else(|| Problem::invalid(field, "is no cursor of this list; take it from `next` of the page before"))
-}
-
-/// The same where there may be none. Without one it is the first page; so it is with an empty one, which is what forms send
+/// Reads a cursor that came as the parameter `field`. None is the first page; so is an empty one, which is what forms send
 /// whose field was left empty.
-pub(crate) fn behind<T: DeserializeOwned>(field: &str, text: Option<&str>) -> Result<Option<T>, Problem> {
-    text.filter(|text| !text.is_empty()).map(|text| decode(field, text)).transpose()
+pub(crate) fn decode<T: DeserializeOwned>(field: &str, text: Option<&str>) -> Result<Option<T>, Problem> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let place = URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    place
+        .map(Some)
+        .ok_or_else(|| Problem::invalid(field, "is no cursor of this list; take it from `next` of the page before"))
 }
 
 #[cfg(test)]
@@ -61,16 +59,16 @@ mod tests {
     fn a_cursor_leads_back_to_its_place() {
         let text = encode(&(17_i64, "a/b+c"));
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{text}");
-        assert_eq!(decode::<(i64, String)>("cursor", &text).unwrap(), (17, "a/b+c".to_owned()));
+        assert_eq!(decode("cursor", Some(&text)).unwrap(), Some((17_i64, "a/b+c".to_owned())));
         for first in [None, Some("")] {
-            assert_eq!(behind::<i64>("cursor", first).unwrap(), None);
+            assert_eq!(decode::<i64>("cursor", first).unwrap(), None);
         }
     }
 
     #[test]
     fn what_is_no_cursor_is_refused_by_name() {
         for text in ["x", "bnVsbA", "%%%", "W10"] {
-            let problem = decode::<(i64, String)>("before", text).unwrap_err();
+            let problem = decode::<(i64, String)>("before", Some(text)).unwrap_err();
             assert!(matches!(&problem, Problem::Invalid { faults } if faults[0].field == "before"), "{text}");
         }
     }

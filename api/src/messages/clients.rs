@@ -117,7 +117,7 @@ pub(super) async fn dialogs(
     Path(id): Path<String>,
     Query(asked): Query<Dialogs>,
 ) -> Result<Json<DialogPage>, Problem> {
-    let after: Option<String> = page::behind("cursor", asked.cursor.as_deref())?;
+    let after: Option<String> = page::decode("cursor", asked.cursor.as_deref())?;
     let client = find(&app, asked.source.as_deref(), &id).await?;
     let rows = app.store.dialogs_of_client(client.id, after.as_deref(), asked.limit.0).await?;
     let last = rows.last().filter(|_| rows.len() == usize::from(asked.limit.0));

@@ -65,6 +65,6 @@ fn before(text: Option<&str>) -> Result<weir_store::Moment, Problem> {
     if let Some(Moment(time)) = text.and_then(Moment::parse) {
         return Ok(weir_store::Moment::before(time));
     }
-    let place = page::behind("before", text)?;
+    let place = page::decode("before", text)?;
     place.map_or(Ok(weir_store::Moment::NEWEST), |place| moment_of(place, "before"))
 }

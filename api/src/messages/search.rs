@@ -89,7 +89,7 @@ pub(super) async fn search(State(app): State<App>, Query(asked): Query<Search>) 
     if let Some(source) = asked.source.as_deref() {
         sources(Some(source))?;
     }
-    let cursor: Option<Cursor> = page::behind("cursor", asked.cursor.as_deref())?;
+    let cursor: Option<Cursor> = page::decode("cursor", asked.cursor.as_deref())?;
     // Nothing can have been sent later than a day ahead: an accepted message is from before then.
     let now = OffsetDateTime::now_utc();
     let latest = now + time::Duration::days(2);
