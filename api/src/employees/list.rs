@@ -25,6 +25,7 @@ pub(super) struct ListQuery {
     #[param(minimum = 1)]
     university_id: Option<i64>,
     /// Those whose name comes from there.
+    #[param(inline)]
     profile_source: Option<EmployeeSource>,
     /// `next` of the page before; empty for the first.
     cursor: Option<String>,

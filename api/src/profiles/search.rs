@@ -23,7 +23,7 @@ pub(super) struct SearchQuery {
     #[param(max_length = 256, pattern = r"^[^\u0000]*$", example = "петров")]
     query: Option<String>,
     /// Only those of this source.
-    #[param(value_type = Option<ProfileSource>)]
+    #[param(inline)]
     source: Option<ProfileSource>,
     /// Only those that changed after this moment.
     #[param(value_type = Option<String>, format = DateTime, example = "2026-07-01T00:00:00Z")]
