@@ -59,8 +59,9 @@ struct Wanted {
             "university_id": 2, "profile_source": "manual", "profile_last_updated": null,
             "created_at": "2026-07-01T12:00:01.000000Z", "updated_at": "2026-07-01T12:00:02.000000Z"
         })),
-        (status = 404, description = "there is no such employee", body = ProblemBody),
-        (status = 422, description = "fields that are wrong, all of them in `errors`", body = ProblemBody),
+        (status = 404, description = "there is no such employee", body = ProblemBody, content_type = "application/problem+json",
+         example = json!({"type": "urn:weir:problem:not-found", "title": "not found", "status": 404,
+             "detail": "there is no such employee"})),
     ))]
 pub(super) async fn patch(
     State(app): State<App>,
@@ -121,8 +122,9 @@ impl Wanted {
     params(("id" = i64, minimum = 1, description = "their number", example = 1)),
     responses(
         (status = 204, description = "they are no employee any more"),
-        (status = 404, description = "there is no such employee", body = ProblemBody),
-        (status = 422, description = "this is no number", body = ProblemBody),
+        (status = 404, description = "there is no such employee", body = ProblemBody, content_type = "application/problem+json",
+         example = json!({"type": "urn:weir:problem:not-found", "title": "not found", "status": 404,
+             "detail": "there is no such employee"})),
     ))]
 pub(super) async fn delete(State(app): State<App>, Path(id): Path<i64>) -> Result<StatusCode, Problem> {
     if app.store.delete_employee(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(show::unknown()) }

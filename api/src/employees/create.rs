@@ -8,7 +8,7 @@ use super::dto::{self, EmployeeBody};
 use super::names;
 use crate::api::App;
 use crate::extract::Json;
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
 use crate::profiles::{AnyUserId, UserId};
 
 /// Somebody new.
@@ -48,7 +48,6 @@ pub(super) struct CreateBody {
             "university_id": 1, "profile_source": "webhook", "profile_last_updated": "2026-07-01T12:00:00.000000Z",
             "created_at": "2026-07-01T12:00:01.000000Z", "updated_at": "2026-07-01T12:00:01.000000Z"
         })),
-        (status = 422, description = "fields that are missing or wrong, all of them in `errors`", body = ProblemBody),
     ))]
 pub(super) async fn create(
     State(app): State<App>,

@@ -7,7 +7,7 @@ use super::dto::{self, EmployeeBody};
 use crate::api::App;
 use crate::extract::{Json, Query};
 use crate::page::{self, Limit};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
 use crate::profiles::UserId;
 
 /// Which employees, and which page. All that is given must hold.
@@ -25,6 +25,7 @@ pub(super) struct ListQuery {
     #[param(minimum = 1)]
     university_id: Option<i64>,
     /// Those whose name comes from there.
+    #[param(inline)]
     profile_source: Option<EmployeeSource>,
     /// `next` of the page before; empty for the first.
     cursor: Option<String>,
@@ -63,7 +64,7 @@ impl From<EmployeeSource> for NameSource {
 #[derive(Serialize, ToSchema)]
 #[schema(as = EmployeePage)]
 pub(super) struct ListPage {
-    employees: Vec<EmployeeBody>,
+    items: Vec<EmployeeBody>,
     /// The cursor of the next page; null on the last one.
     #[schema(required = true)]
     next: Option<String>,
@@ -73,12 +74,11 @@ pub(super) struct ListPage {
 ///
 /// In the order of their numbers.
 #[utoipa::path(get, path = "/employees", params(ListQuery), responses(
-    (status = 200, description = "a page of employees", body = ListPage, example = json!({"employees": [{
+    (status = 200, description = "a page of employees", body = ListPage, example = json!({"items": [{
         "id": 1, "phone": "+1234567890", "max_id": "12345", "first_name": "Иван", "last_name": "Петров",
         "university_id": 1, "profile_source": "webhook", "profile_last_updated": "2026-07-01T12:00:00.000000Z",
         "created_at": "2026-07-01T12:00:01.000000Z", "updated_at": "2026-07-01T12:00:01.000000Z"
     }], "next": null})),
-    (status = 422, description = "a parameter that is none", body = ProblemBody),
 ))]
 pub(super) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Json<ListPage>, Problem> {
     let behind = page::decode("cursor", query.cursor.as_deref())?.unwrap_or_default();
@@ -98,5 +98,5 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     let more = found.len() > usize::from(limit);
     found.truncate(usize::from(limit));
     let next = found.last().filter(|_| more).map(|employee| page::encode(&employee.id));
-    Ok(Json(ListPage { employees: found.into_iter().map(EmployeeBody::from).collect(), next }))
+    Ok(Json(ListPage { items: found.into_iter().map(EmployeeBody::from).collect(), next }))
 }

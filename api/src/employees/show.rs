@@ -14,8 +14,9 @@ use crate::problem::{Problem, ProblemBody};
             "university_id": 1, "profile_source": "webhook", "profile_last_updated": "2026-07-01T12:00:00.000000Z",
             "created_at": "2026-07-01T12:00:01.000000Z", "updated_at": "2026-07-01T12:00:01.000000Z"
         })),
-        (status = 404, description = "there is no such employee", body = ProblemBody),
-        (status = 422, description = "this is no number", body = ProblemBody),
+        (status = 404, description = "there is no such employee", body = ProblemBody, content_type = "application/problem+json",
+         example = json!({"type": "urn:weir:problem:not-found", "title": "not found", "status": 404,
+             "detail": "there is no such employee"})),
     ))]
 pub(super) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<EmployeeBody>, Problem> {
     Ok(Json(app.store.find_employee(id).await?.ok_or_else(unknown)?.into()))

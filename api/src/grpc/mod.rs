@@ -1,6 +1,6 @@
 //! Profiles over gRPC, on addresses of its own: what `profiles/` answers over HTTP, and a stream of changes.
 //!
-//! A key comes as metadata and is judged as one in a header is. Whoever watches a profile is told by [`watch`], which asks the
+//! A key comes as metadata and is judged as one in a header is. Whoever watches a profile is told by `watch`, which asks the
 //! history of all watched profiles at once: an outage of PostgreSQL delays what they hear and loses none of it.
 
 mod convert;
@@ -80,11 +80,14 @@ pub(crate) async fn serve(app: App, door: Door, shutdown: Shutdown) {
     let address = listener.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ProfileServiceServer<Service>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DEFINITIONS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the definitions are those of the build");
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DEFINITIONS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    const OURS: &str = "the definitions are those of the build";
+    // Older clients know the draft of it alone.
+    let (draft, reflection) = (reflection().build_v1alpha().expect(OURS), reflection().build_v1().expect(OURS));
     let drain = app.config.drain;
     let served = Server::builder()
         .timeout(app.config.timeout)
@@ -93,6 +96,7 @@ pub(crate) async fn serve(app: App, door: Door, shutdown: Shutdown) {
         .max_concurrent_streams(STREAMS)
         .add_service(health)
         .add_service(reflection)
+        .add_service(draft)
         .add_service(ProfileServiceServer::new(Service::new(app)))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.clone().cancelled_owned());
     tracing::info!(address, "profiles are answered over gRPC");

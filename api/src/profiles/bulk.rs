@@ -14,7 +14,7 @@ use super::{ProfileBody, UserId};
 use crate::api::App;
 use crate::auth::Caller;
 use crate::extract::Json;
-use crate::problem::{Fault, Problem, ProblemBody};
+use crate::problem::{Fault, Problem};
 
 /// Items of one request at most.
 const MOST: usize = 1000;
@@ -107,7 +107,6 @@ impl ItemResult {
             }},
             {"user_id": "67890", "status": "not_found"}
         ]})),
-        (status = 422, description = "no ids, too many, or none", body = ProblemBody),
     ))]
 pub(super) async fn bulk_get(State(app): State<App>, Json(body): Json<GetBody>) -> Result<Json<Results>, Problem> {
     check_count("user_ids", body.user_ids.len())?;
@@ -144,7 +143,6 @@ pub(super) async fn bulk_get(State(app): State<App>, Json(body): Json<GetBody>) 
             {"user_id": "a b", "status": "invalid", "errors": [{"field": "user_id", "code": "invalid",
                 "message": "is no user id: 1 to 64 letters, digits, dots, dashes, underscores and @"}]}
         ]})),
-        (status = 422, description = "no items, too many, or items of another shape", body = ProblemBody),
     ))]
 pub(super) async fn bulk_put(
     State(app): State<App>,

@@ -10,7 +10,7 @@ use super::{ProfileBody, UserId, check_name};
 use crate::api::App;
 use crate::auth::Caller;
 use crate::extract::{Json, Path};
-use crate::problem::{Fault, Problem, ProblemBody};
+use crate::problem::{Fault, Problem};
 
 /// The three names. What is left out stays; null or an empty text takes the name away.
 #[derive(Deserialize, ToSchema)]
@@ -44,7 +44,6 @@ pub(super) struct NamesBody {
             "max_last_name": null, "user_provided_name": "Иван Сергеевич Петров", "has_full_name": true,
             "source": "user_input", "last_updated": "2026-07-01T12:00:00.000000Z"
         })),
-        (status = 422, description = "a name that is none, or no name at all", body = ProblemBody),
     ))]
 pub(super) async fn put(
     State(app): State<App>,
@@ -85,7 +84,6 @@ pub(super) struct NameBody {
             "user_provided_name": "Анна Ким", "has_full_name": true, "source": "user_input",
             "last_updated": "2026-07-01T12:00:00.000000Z"
         })),
-        (status = 422, description = "a name that is none", body = ProblemBody),
     ))]
 pub(super) async fn post_name(
     State(app): State<App>,

@@ -27,7 +27,7 @@ pub(super) struct HistoryQuery {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProfileHistory)]
 pub(super) struct HistoryPage {
-    history: Vec<Change>,
+    items: Vec<Change>,
     /// The cursor of the next page; null on the last one.
     #[schema(required = true)]
     next: Option<String>,
@@ -100,14 +100,15 @@ impl From<ProfileEvent> for Change {
 #[utoipa::path(get, path = "/profiles/{user_id}/history",
     params(("user_id" = String, pattern = "^[A-Za-z0-9._@-]{1,64}$", description = "the provider's id", example = "12345"), HistoryQuery),
     responses(
-        (status = 200, description = "a page of changes", body = HistoryPage, example = json!({"history": [{
+        (status = 200, description = "a page of changes", body = HistoryPage, example = json!({"items": [{
             "changed_at": "2026-07-01T12:00:00.000000Z", "event_at": "2026-07-01T11:59:58.000000Z", "cause": "webhook",
             "actor": "1-1782907198000-0", "old": null,
             "new": {"max_first_name": "Иван", "max_last_name": "Петров", "user_provided_name": null},
             "phone_changed": false
         }], "next": null})),
-        (status = 404, description = "this id was never seen", body = ProblemBody),
-        (status = 422, description = "a cursor or a limit that is none", body = ProblemBody),
+        (status = 404, description = "this id was never seen", body = ProblemBody, content_type = "application/problem+json",
+         example = json!({"type": "urn:weir:problem:not-found", "title": "not found", "status": 404,
+             "detail": "this user id was never seen"})),
     ))]
 pub(super) async fn history(
     State(app): State<App>,
@@ -124,5 +125,5 @@ pub(super) async fn history(
     let more = events.len() > usize::from(limit.0);
     events.truncate(usize::from(limit.0));
     let next = events.last().filter(|_| more).map(|event| page::encode(&event.id));
-    Ok(Json(HistoryPage { history: events.into_iter().map(Change::from).collect(), next }))
+    Ok(Json(HistoryPage { items: events.into_iter().map(Change::from).collect(), next }))
 }

@@ -9,7 +9,7 @@ use crate::api::App;
 use crate::extract::{Json, Query};
 use crate::moment::Moment;
 use crate::page::{self, Limit};
-use crate::problem::{Problem, ProblemBody};
+use crate::problem::Problem;
 
 /// Characters of a searched text at most.
 const LONGEST: usize = 256;
@@ -23,7 +23,7 @@ pub(super) struct SearchQuery {
     #[param(max_length = 256, pattern = r"^[^\u0000]*$", example = "петров")]
     query: Option<String>,
     /// Only those of this source.
-    #[param(value_type = Option<ProfileSource>)]
+    #[param(inline)]
     source: Option<ProfileSource>,
     /// Only those that changed after this moment.
     #[param(value_type = Option<String>, format = DateTime, example = "2026-07-01T00:00:00Z")]
@@ -62,7 +62,7 @@ impl From<ProfileSource> for NameSource {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProfilePage)]
 pub(super) struct SearchPage {
-    profiles: Vec<ProfileBody>,
+    items: Vec<ProfileBody>,
     /// The cursor of the next page; null on the last one.
     #[schema(required = true)]
     next: Option<String>,
@@ -73,12 +73,11 @@ pub(super) struct SearchPage {
 /// In the order of their last change, so that `updated_after` with the `last_updated` of the last profile that you have
 /// gives what has changed since. A profile that changes while you turn pages comes again at the end.
 #[utoipa::path(get, path = "/profiles", params(SearchQuery), responses(
-    (status = 200, description = "a page of profiles", body = SearchPage, example = json!({"profiles": [{
+    (status = 200, description = "a page of profiles", body = SearchPage, example = json!({"items": [{
         "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",
         "user_provided_name": null, "has_full_name": true, "source": "webhook",
         "last_updated": "2026-07-01T12:00:00.000000Z"
     }], "next": null})),
-    (status = 422, description = "a parameter that is none", body = ProblemBody),
 ))]
 pub(super) async fn search(
     State(app): State<App>,
@@ -103,7 +102,7 @@ pub(super) async fn search(
         let place = ProfilePlace::of(profile);
         page::encode(&(micros(place.last_updated), place.user_id))
     });
-    Ok(Json(SearchPage { profiles: found.into_iter().map(ProfileBody::from).collect(), next }))
+    Ok(Json(SearchPage { items: found.into_iter().map(ProfileBody::from).collect(), next }))
 }
 
 fn micros(at: OffsetDateTime) -> i64 {

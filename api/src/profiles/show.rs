@@ -16,8 +16,9 @@ use crate::problem::{Problem, ProblemBody};
             "user_provided_name": null, "has_full_name": true, "source": "webhook",
             "last_updated": "2026-07-01T12:00:00.000000Z"
         })),
-        (status = 404, description = "this id was never seen", body = ProblemBody),
-        (status = 422, description = "this is no user id", body = ProblemBody),
+        (status = 404, description = "this id was never seen", body = ProblemBody, content_type = "application/problem+json",
+         example = json!({"type": "urn:weir:problem:not-found", "title": "not found", "status": 404,
+             "detail": "this user id was never seen"})),
     ))]
 pub(super) async fn show(State(app): State<App>, Path(user_id): Path<String>) -> Result<Json<ProfileBody>, Problem> {
     let user_id = UserId::of_path(&user_id)?;

@@ -83,7 +83,7 @@ impl PartialSchema for RawUserId {
 }
 
 fn either(text: ObjectBuilder) -> RefOr<Schema> {
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(u64::MAX as f64));
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i64::MAX));
     let about = "a user id of the provider, as a string or as a whole number";
     OneOfBuilder::new().item(text).item(number).description(Some(about)).examples([json!("12345")]).into()
 }
@@ -102,7 +102,9 @@ impl<'de> Deserialize<'de> for RawUserId {
                 Ok(RawUserId(text.to_owned()))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<RawUserId, E> {
+            // MAX's own bound. As a string an id may be anything.
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<RawUserId, E> {
+                let number = i64::try_from(number).map_err(|_| E::custom("is larger than any user id"))?;
                 Ok(RawUserId(number.to_string()))
             }
         }
@@ -125,7 +127,7 @@ mod tests {
         for (json, id) in [
             ("12345", "12345"),
             ("\"12345\"", "12345"),
-            ("18446744073709551615", "18446744073709551615"),
+            ("9223372036854775807", "9223372036854775807"),
             ("\"test\"", "test"),
         ] {
             assert_eq!(serde_json::from_str::<UserId>(json).unwrap().as_str(), id);
@@ -135,9 +137,20 @@ mod tests {
     #[test]
     fn what_is_no_id_is_refused() {
         let long = format!("\"{}\"", "x".repeat(65));
-        for json in
-            ["-1", "1.5", "true", "null", "\"\"", "\"a b\"", "\"a:b\"", "\"я\"", "\"stats\"", "\"bulk-get\"", &long]
-        {
+        for json in [
+            "-1",
+            "9223372036854775808",
+            "1.5",
+            "true",
+            "null",
+            "\"\"",
+            "\"a b\"",
+            "\"a:b\"",
+            "\"я\"",
+            "\"stats\"",
+            "\"bulk-get\"",
+            &long,
+        ] {
             assert!(serde_json::from_str::<UserId>(json).is_err(), "{json}");
         }
     }

@@ -8,6 +8,7 @@ Where the server is stands in MAXBOT_GRPC_ADDR, a key that may write in WEIR_KEY
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -20,7 +21,7 @@ SERVICE = "weir.profiles.v1.ProfileService"
 PATIENCE = 60
 
 made = protoc.main(
-    ["protoc", f"-I{PROTO}", f"--python_out={CODE}", f"--grpc_python_out={CODE}", "weir/profiles/v1/profiles.proto"]
+    ["protoc", f"-I{PROTO}", f"-I{resources.files('grpc_tools') / '_proto'}", f"--python_out={CODE}", f"--grpc_python_out={CODE}", "weir/profiles/v1/profiles.proto"]
 )
 assert made == 0, "the official compiler refuses the definitions"
 sys.path.insert(0, CODE)

@@ -196,12 +196,7 @@ async fn employees_are_listed_by_what_is_asked_for() {
     }
     let found = async |query: &str| {
         let page = house.get(&format!("/employees?{query}")).await.is(200);
-        page["employees"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|it| it["max_id"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
+        page["items"].as_array().unwrap().iter().map(|it| it["max_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(found("").await, ["0", "1", "2", "3", "4"]);
     assert_eq!(found("university_id=2").await, ["1", "3"]);

@@ -202,21 +202,21 @@ async fn the_history_tells_who_changed_what_and_no_phone() {
     let reply = house.get("/profiles/1/history").await;
     assert!(!String::from_utf8_lossy(&reply.body).contains("9194961182"));
     let history = reply.is(200);
-    let told: Vec<_> = history["history"]
+    let told: Vec<_> = history["items"]
         .as_array()
         .unwrap()
         .iter()
         .map(|it| (it["cause"].as_str().unwrap(), it["actor"].as_str().unwrap()))
         .collect();
     assert_eq!(told, [("manual", "admin of a test"), ("user_input", "write of a test"), ("webhook", "1-2-3")]);
-    assert_eq!((&history["history"][2]["old"], &history["next"]), (&Value::Null, &Value::Null));
-    assert_eq!(history["history"][0]["old"]["user_provided_name"], "Аня");
+    assert_eq!((&history["items"][2]["old"], &history["next"]), (&Value::Null, &Value::Null));
+    assert_eq!(history["items"][0]["old"]["user_provided_name"], "Аня");
 
     let first = house.get("/profiles/1/history?limit=2").await.is(200);
     let rest = house.get(&format!("/profiles/1/history?cursor={}", first["next"].as_str().unwrap())).await.is(200);
-    assert_eq!(rest["history"], json!([history["history"][2]]));
+    assert_eq!(rest["items"], json!([history["items"][2]]));
     house.know("quiet", "", "").await;
-    assert_eq!(house.get("/profiles/quiet/history").await.is(200)["history"], json!([]));
+    assert_eq!(house.get("/profiles/quiet/history").await.is(200)["items"], json!([]));
     house.get("/profiles/nobody/history").await.is_problem(404, "not-found");
     house.get("/profiles/1/history?cursor=x").await.is_problem(422, "invalid");
 }
@@ -271,7 +271,7 @@ async fn profiles_are_searched_page_by_page() {
     house.send(Role::Write, Method::POST, "/profiles/2/name", &json!({"name": "Аня"})).await.is(200);
     let found = async |query: &str| {
         let page = house.get(&format!("/profiles?{query}")).await.is(200);
-        page["profiles"]
+        page["items"]
             .as_array()
             .unwrap()
             .iter()
@@ -285,7 +285,7 @@ async fn profiles_are_searched_page_by_page() {
     let (mut query, mut seen) = ("limit=1".to_owned(), Vec::new());
     loop {
         let page = house.get(&format!("/profiles?{query}")).await.is(200);
-        seen.push(page["profiles"][0].clone());
+        seen.push(page["items"][0].clone());
         let Some(next) = page["next"].as_str() else { break };
         query = format!("limit=1&cursor={next}");
     }

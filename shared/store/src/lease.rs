@@ -6,9 +6,9 @@
 //! One that is in the middle of something when its call ends, by deadline or because the caller gave up, is closed: to
 //! wait until it can be used again could take a dead network's quarter of an hour, and its place in the pool with it.
 
-use sqlx::PgConnection;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::Postgres;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::{Store, StoreError};
 
@@ -38,5 +38,21 @@ impl Store {
             drop(lease.0.take());
         }
         result
+    }
+
+    /// The same for reads whose best way depends on what is looked for: PostgreSQL plans them for these very values, and not
+    /// once for all.
+    pub(crate) async fn planned_anew<T>(
+        &self,
+        call: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let in_transaction = async |connection: &mut PgConnection| {
+            let mut transaction = connection.begin().await?;
+            sqlx::query("SET LOCAL plan_cache_mode = force_custom_plan").execute(&mut *transaction).await?;
+            let result = call(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(result)
+        };
+        self.on_connection(in_transaction).await
     }
 }

@@ -12,6 +12,7 @@ mod gateway;
 mod key;
 mod message;
 mod migrate;
+mod profiles;
 mod send;
 mod status;
 mod up;
@@ -82,6 +83,7 @@ enum Command {
     Status(status::Status),
     Fleet(fleet::Fleet),
     Message(message::Message),
+    Profiles(profiles::Profiles),
     Key(key::Key),
     Dlq(dlq::Dlq),
     Send(send::Send),
@@ -109,6 +111,7 @@ impl Cli {
             Command::Status(command) => command.run(&context).await,
             Command::Fleet(command) => command.run(&context).await,
             Command::Message(command) => command.run(&context).await,
+            Command::Profiles(command) => command.run(&context).await,
             Command::Key(command) => command.run(&context).await,
             Command::Dlq(command) => command.run(&context).await,
             Command::Send(command) => command.run(&context).await,

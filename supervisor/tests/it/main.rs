@@ -26,6 +26,7 @@ mod migrate;
 mod moments;
 mod privilege;
 mod probes;
+mod profiles;
 mod prometheus;
 mod restart;
 mod rollout;

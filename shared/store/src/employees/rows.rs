@@ -154,7 +154,7 @@ impl Store {
             filter.profile_source.map(NameSource::as_str),
             i64::from(limit)
         );
-        let rows = self.on_connection(async |connection| Ok(rows.fetch_all(connection).await?)).await?;
+        let rows = self.planned_anew(async |connection| Ok(rows.fetch_all(connection).await?)).await?;
         Ok(rows.into_iter().map(Employee::from).collect())
     }
 

@@ -77,7 +77,7 @@ impl Store {
             source.map(NameSource::as_str),
             i64::from(limit)
         );
-        self.on_connection(async |connection| Ok(rows.fetch_all(connection).await?)).await
+        self.planned_anew(async |connection| Ok(rows.fetch_all(connection).await?)).await
     }
 
     /// Most profiles are of the source `webhook`; the others have an index of their own.
@@ -97,7 +97,7 @@ impl Store {
             source.as_str(),
             i64::from(limit)
         );
-        self.on_connection(async |connection| Ok(rows.fetch_all(connection).await?)).await
+        self.planned_anew(async |connection| Ok(rows.fetch_all(connection).await?)).await
     }
 
     async fn with_part(
@@ -120,7 +120,7 @@ impl Store {
             text,
             containing(text)
         );
-        self.on_connection(async |connection| Ok(rows.fetch_all(connection).await?)).await
+        self.planned_anew(async |connection| Ok(rows.fetch_all(connection).await?)).await
     }
 
     async fn with_word(
@@ -143,7 +143,7 @@ impl Store {
             text,
             text.to_lowercase()
         );
-        self.on_connection(async |connection| Ok(rows.fetch_all(connection).await?)).await
+        self.planned_anew(async |connection| Ok(rows.fetch_all(connection).await?)).await
     }
 }
 

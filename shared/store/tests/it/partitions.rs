@@ -103,7 +103,7 @@ async fn a_new_month_is_like_the_others() {
     .await
     .unwrap();
     assert_eq!(shapes.len(), 1, "{shapes:#?}");
-    assert!(shapes[0].ends_with('2'), "{shapes:#?}");
+    assert!(shapes[0].ends_with('3'), "{shapes:#?}");
 }
 
 #[tokio::test]

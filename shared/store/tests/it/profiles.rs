@@ -219,3 +219,20 @@ async fn the_numbers_are_those_of_the_rows() {
     assert_eq!(of(20).await, Freshness { month: 4, ..Freshness::default() });
     assert_eq!(of(60).await, Freshness { older: 4, ..Freshness::default() });
 }
+
+#[tokio::test]
+async fn a_search_is_planned_for_what_is_looked_for() {
+    let f = Fixture::with(|options| options.max_connections = 1).await;
+    f.store.change_profiles(&[person("1", "Иван", "Петров")]).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(search(&f, "петр").await, ["1"]);
+    }
+    let plans: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%search LIKE%'",
+    )
+    .persistent(false)
+    .fetch_all(f.pool())
+    .await
+    .unwrap();
+    assert_eq!(plans, [(0, 20)]);
+}
