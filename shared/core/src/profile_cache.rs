@@ -3,7 +3,7 @@
 //!
 //! A value is there to be lost: who reads takes what is not there, or cannot be read, from PostgreSQL and puts it back. A
 //! value is never to be stale for long, though. Writing is conditional on the version (`last_updated`), so that a slow
-//! reader does not put back what a writer has replaced; and a process remembers which of its writes failed ([`owed`]) and
+//! reader does not put back what a writer has replaced; and a process remembers which of its writes failed (`owed`) and
 //! takes those values out as soon as Redis answers again.
 
 mod config;

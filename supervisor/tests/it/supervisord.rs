@@ -72,6 +72,7 @@ impl Supervisord {
             .env("WEIR_DATABASE_URL", &stack.database)
             .env("WEIR_GATEWAY_LISTEN", format!("127.0.0.1:{gateway}"))
             .env("WEIR_API_LISTEN", "127.0.0.1:0")
+            .env("WEIR_GRPC_LISTEN", "127.0.0.1:0")
             .env("WEIR_LIMIT_PER_ADDRESS", "off")
             .env("WEIR_OPS_ENABLED", "false")
             .env("WEIR_WORKER_LEASE", "1500ms")
