@@ -90,17 +90,35 @@ fn extra_cost(values: &[f64]) -> f64 {
     values[0] / values[1] - 1.0
 }
 
+/// What the first two cost more than the last two.
+fn extra_processor(values: &[f64]) -> f64 {
+    let [worker, postgres, worker_without, postgres_without] = values else { return f64::NAN };
+    (worker + postgres) / (worker_without + postgres_without) - 1.0
+}
+
 fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::max)
 }
 
-const GOALS: [Goal; 24] = [
+const GOALS: [Goal; 25] = [
     Goal {
         name: "store: profiles",
         formula: "stored/s of events without a user ÷ of the same events with one - 1",
         target: Target::AtMost(0.15),
         of: &["profiles.without.rate", "profiles.with.rate"],
         value: extra_cost,
+    },
+    Goal {
+        name: "store: profiles' processor",
+        formula: "CPU per message of worker and PostgreSQL with users who are known ÷ without users, both with known clients - 1",
+        target: Target::AtMost(0.15),
+        of: &[
+            "profiles.known.worker_cpu",
+            "profiles.known.postgres_cpu",
+            "profiles.without_again.worker_cpu",
+            "profiles.without_again.postgres_cpu",
+        ],
+        value: extra_processor,
     },
     Goal {
         name: "monitoring: latency",

@@ -50,7 +50,7 @@ pub(super) struct WebhookStats {
 /// The alert `webhook_errors` fires when of the last 15 minutes more than `WEBHOOK_ERROR_ALERT_THRESHOLD` failed.
 #[utoipa::path(get, path = "/monitoring/webhook/stats", params(Span), responses(
     (status = 200, description = "the statistics", body = WebhookStats, example = json!({
-        "period": {"from": "2026-07-01T00:00:00.000000Z", "to": "2026-07-02T00:00:00.000000Z", "resolution": "minute"},
+        "period": {"from": "2026-07-01T00:00:00.000000Z", "to": "2026-07-02T00:00:00.000000Z", "resolution": "hour"},
         "total_events": 1250, "successful_events": 1238, "failed_events": 12, "error_rate": 0.0096,
         "average_processing_time_ms": 24.5,
         "events_by_type": {"message_new": 1000, "callback_query": 200, "bot_started": 38},
