@@ -119,6 +119,30 @@ async fn every_operation_says_who_may_and_has_examples_of_all_that_comes_and_goe
     assert!(ids.len() > 10, "{ids:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_the_document_refers_to_is_in_it() {
+    let house = House::new().await;
+    let document = house.get("/openapi.json").await.is(200);
+    let mut named = BTreeSet::new();
+    references(&document, &mut named);
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        let place = name.strip_prefix('#').expect("a place in the document");
+        assert!(document.pointer(place).is_some(), "{name} is nowhere");
+    }
+}
+
+fn references(value: &Value, named: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            named.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| references(value, named));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, named)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 fn has_example(content: &Value) -> bool {
     !content["example"].is_null() || content["examples"].is_object()
 }

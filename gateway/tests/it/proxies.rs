@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use weir_stack::testing::{Scratch, eventually, scratch};
 use weir_stack::{Process, free_port, tied_command};
 
-use crate::support::{Gateway, Raw, SOON, WEBHOOK};
+use crate::support::{Gateway, House, Raw, SOON, WEBHOOK};
 
 /// A proxy that runs until the test ends.
 pub(crate) struct Proxy {
@@ -15,6 +15,9 @@ pub(crate) struct Proxy {
     _process: Process,
     _folder: Scratch,
 }
+
+/// Where no API answers: port 1 belongs to nobody.
+const NO_API: &str = "127.0.0.1:1";
 
 /// The Debian package installs it to where PATH may not lead.
 pub(crate) fn program(name: &str, package: &str) -> PathBuf {
@@ -32,7 +35,9 @@ pub(crate) fn program(name: &str, package: &str) -> PathBuf {
 fn example(name: &str, gateway: &Gateway, listen: (&str, &str)) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
     let mut text = fs::read_to_string(path).expect("a file of deploy/");
-    for (from, to) in [listen, ("127.0.0.1:8095", &gateway.address.to_string()), (" 10s", " 1s"), (" 75s", " 1s")] {
+    let addresses = [("127.0.0.1:8095", gateway.address.to_string()), ("127.0.0.1:8097", NO_API.to_owned())];
+    let addresses = addresses.iter().map(|(from, to)| (*from, to.as_str()));
+    for (from, to) in [listen, (" 10s", " 1s"), (" 75s", " 1s")].into_iter().chain(addresses) {
         assert!(text.contains(from), "{from} is not in {name}");
         text = text.replace(from, to);
     }
@@ -80,5 +85,31 @@ impl Proxy {
         })
         .await;
         Self { address, _process: process, _folder: folder }
+    }
+}
+
+/// The status that comes back for a path.
+async fn status(proxy: &Proxy, path: &str) -> String {
+    let mut raw = Raw(tokio::net::TcpStream::connect(proxy.address).await.expect("the proxy"));
+    raw.write(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    raw.read_to_end().await.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_send_webhooks_to_the_gateway_and_everything_else_to_the_api() {
+    let house = House::new().await;
+    for proxy in [Proxy::nginx(&house.gateway).await, Proxy::haproxy(&house.gateway).await] {
+        for ours in ["/api/v1/webhook", "/api/v1/webhook/batch", "/webhook/max", "/in/messenger", "/in/messenger/batch"]
+        {
+            assert_eq!(status(&proxy, ours).await, "200", "{ours}");
+        }
+        assert_eq!(status(&proxy, "/in/nobody").await, "404");
+        // Nobody is there, as the proxy says itself; the gateway would not know the path.
+        for theirs in
+            ["/", "/health", "/swagger/", "/api/v1/search", "/api/v1/webhooks", "/profiles/in", "/monitoring/alerts"]
+        {
+            let status = status(&proxy, theirs).await;
+            assert!(["502", "503"].contains(&status.as_str()), "{theirs}: {status}");
+        }
     }
 }
