@@ -40,7 +40,7 @@ BEGIN
     GRANT INSERT ON clients, dialogs, event_keys, messages TO weir_worker;
     GRANT UPDATE (phone, phone_at, last_seen_at) ON clients TO weir_worker;
     -- A message that is edited or removed is written again, and not read.
-    GRANT SELECT (id, send_at, edited_at, removed_at) ON messages TO weir_worker;
+    GRANT SELECT (id, dialog_id, send_at, edited_at, removed_at) ON messages TO weir_worker;
     GRANT UPDATE (text, extra, edited_at, removed_at) ON messages TO weir_worker;
     GRANT USAGE ON SEQUENCE message_ids TO weir_worker;
     GRANT SELECT, INSERT, DELETE, UPDATE ON early_changes TO weir_worker;

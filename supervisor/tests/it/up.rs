@@ -10,7 +10,7 @@ use weir_stack::testing::{Scratch, eventually, scratch};
 use weir_stack::{Process, free_port, tied_command};
 use weir_store::testing;
 
-use crate::http::{accepts, request};
+use crate::http::{accepts, request, request_with};
 use crate::support::{Ended, PATIENCE, WEIR, clean};
 
 const SAMPLE: &str = r#"{"external_message_id":"1a2b3c4d5e6f7890abcdef1234567890", "external_client_id":"fedcba0987654321abcdef1234567890","client_phone":"+79194961182","message_text":"Привет!","send_at":1640995200}"#;
@@ -194,5 +194,42 @@ async fn the_fleet_is_scaled_by_hand() {
     }
     let status = run(&data, &["status", "--output", "json"]).await.json();
     assert!(status.to_string().contains(&format!("127.0.0.1:{}", up.port)), "{status}");
+    up.stop(&data).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_serves_webhooks_and_the_api_and_asks_for_keys_when_told_to() {
+    let data = scratch();
+    let up = Up::start(&data, &[]).await;
+    let ask = async |port, headers: &str, path: &str| {
+        request_with(port, "GET", path, headers, "").await.expect("an answer").status
+    };
+    let told = r#"{"type":"message_new","message":{"from":{"user_id":"12345","first_name":"Иван","last_name":"Петров"},"text":"Hello"}}"#;
+    let answer = request(up.port, "POST", "/webhook/max", told).await.expect("an answer");
+    assert_eq!((answer.status, &answer.body["status"]), (200, &Value::from("accepted")));
+    let profile = async || request(up.port, "GET", "/profiles/12345", "").await.expect("an answer");
+    eventually("there is a profile", PATIENCE, async || profile().await.status == 200).await;
+    assert_eq!(profile().await.body["display_name"], "Иван Петров");
+    // The documents' key, as the documents' JSON.
+    let cached = run(&data, &["redis-cli", "get", "profile:user:12345"]).await.code(0).stdout;
+    let cached: Value = serde_json::from_str(cached.trim()).expect("JSON");
+    assert_eq!((&cached["max_first_name"], &cached["source"]), (&Value::from("Иван"), &Value::from("webhook")));
+    assert_eq!(ask(up.port, "", "/no/such/path").await, 404);
+    // Whoever comes through a proxy may be anybody.
+    assert_eq!(ask(up.port, "X-Forwarded-For: 10.1.2.3\r\n", "/profiles/12345").await, 401);
+
+    let key = || fs::read_to_string(data.path().join("weir/development.key")).expect("a key").trim().to_owned();
+    let first = key();
+    assert_eq!(
+        ask(up.port, &format!("X-Forwarded-For: 10.1.2.3\r\nAuthorization: Bearer {first}\r\n"), "/profiles/12345")
+            .await,
+        200
+    );
+    up.stop(&data).await;
+
+    let up = Up::start(&data, &["--auth", "keys"]).await;
+    assert_eq!(key(), first, "it is the same one");
+    assert_eq!(ask(up.port, "", "/profiles/12345").await, 401);
+    assert_eq!(ask(up.port, &format!("Authorization: Bearer {first}\r\n"), "/profiles/12345").await, 200);
     up.stop(&data).await;
 }

@@ -179,6 +179,37 @@ async fn an_older_event_never_overwrites_a_newer_profile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_a_witness_against_names_that_come_too_late() {
+    let world = World::new().await;
+    let workers = [world.start(), world.start()];
+    let says = |mid: &str, name: &str, after: i64| {
+        let mut event = Event { user: named("7", name, "Ким"), at_ms: AT + after, ..created(mid, "text") };
+        if let Some(MessageChange::Created(content)) = &mut event.message {
+            content.sent_ms = AT + after;
+        }
+        event
+    };
+    world.process(&[says("m1", "Anna", 1000), says("m2", "Anna", 9000)]).await;
+    // Nothing but the message remembers that she was called so at nine seconds.
+    let names_at = format!("SELECT ((extract(epoch FROM names_at) * 1000)::bigint - {AT})::text FROM profiles");
+    assert_eq!(world.texts(&names_at).await, ["1000"]);
+    world.process(&[says("late", "Olga", 5000), started("7", named("7", "Inna", "Ким"), 6000)]).await;
+    assert_eq!(world.profiles().await, ["7|Anna|Ким|-|webhook|t"]);
+    assert_eq!(world.number("SELECT count(*) FROM profile_history").await, 1);
+    // Sent before the last message, told after it.
+    let Some(MessageChange::Created(mut content)) = says("m3", "", 8000).message else { panic!("a message") };
+    content.id = "m3".into();
+    let told = Event { message: Some(MessageChange::Created(content)), ..says("m3", "Vera", 20_000) };
+    world.process(&[told]).await;
+    assert_eq!(world.profiles().await, ["7|Vera|Ким|-|webhook|t"]);
+    world.process(&[says("m4", "Nina", 30_000)]).await;
+    assert_eq!(world.profiles().await, ["7|Nina|Ким|-|webhook|t"]);
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_without_a_message_leave_their_key_and_whoever_is_merely_seen_a_nameless_profile() {
     let world = World::new().await;
     let worker = world.start();

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use crate::profiles::{self, Cause, Profile, ProfileChange};
 use crate::tally::{self, Tally};
-use crate::{NewEvent, News, StoreError};
+use crate::{Effect, NewEvent, News, StoreError};
 
 /// Changes the profiles that the events tell of, and gives those that are different now.
 pub(super) async fn hear<'a>(
@@ -27,6 +27,8 @@ fn change(event: &NewEvent) -> Option<ProfileChange> {
     let names = person.names.as_ref();
     Some(ProfileChange {
         at: Some(*at),
+        witness: (event.effect == Effect::Message).then_some(event.send_at),
+        sender: Some(event.source.to_string()),
         max_first_name: names.map(|(first, _)| Some(first.clone())),
         max_last_name: names.map(|(_, last)| Some(last.clone())),
         phone: person.phone.clone(),

@@ -35,6 +35,10 @@ pub struct ProfileChange {
     pub cause: Cause,
     /// The message id of the event, or the name of the caller's key: for the history.
     pub actor: String,
+    /// When the message was sent that the event made, if it made one: its row is a witness that the person was called so then.
+    pub witness: Option<OffsetDateTime>,
+    /// Who sent the event. None for callers.
+    pub sender: Option<String>,
     /// When the event happened, by the provider's clock. What an event tells that is older than what another one told before
     /// changes nothing. None for callers: what they say counts now.
     pub at: Option<OffsetDateTime>,
@@ -56,6 +60,8 @@ impl ProfileChange {
             user_id: user_id.into(),
             cause,
             actor: actor.into(),
+            witness: None,
+            sender: None,
             at: None,
             max_first_name: None,
             max_last_name: None,
@@ -83,6 +89,19 @@ impl State {
     /// Whether the other one would be answered differently, or has another phone.
     pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
         self.names == other.names && self.phone == other.phone
+    }
+
+    /// Whether there is nothing to write: all is as it was, and if a later event said so again, its message is a witness.
+    pub(super) fn needs_nothing(&self, changes: &[&ProfileChange], new: &Self) -> bool {
+        let tells_names = |change: &&&ProfileChange| change.max_first_name.is_some() || change.max_last_name.is_some();
+        let witnessed = || changes.iter().filter(tells_names).all(|change| change.witness.is_some());
+        self.says_the_same_as(new) && self.phone_at == new.phone_at && (self.names_at == new.names_at || witnessed())
+    }
+
+    pub(super) fn take_back_max_names(&mut self, old: &Self) {
+        self.names.max_first_name.clone_from(&old.names.max_first_name);
+        self.names.max_last_name.clone_from(&old.names.max_last_name);
+        self.names_at = old.names_at;
     }
 
     /// Of two events at the same time the one that comes later counts. What a caller says, at `now`, is never too old.

@@ -125,6 +125,10 @@ impl Names {
         (self.max_first_name.is_some() && self.max_last_name.is_some()) || told.split_whitespace().count() > 1
     }
 
+    fn are_max_names_of(&self, other: &Self) -> bool {
+        (&self.max_first_name, &self.max_last_name) == (&other.max_first_name, &other.max_last_name)
+    }
+
     /// For the search: all of them in small letters.
     fn search(&self) -> String {
         let all = [&self.max_first_name, &self.max_last_name, &self.user_provided_name];

@@ -1,4 +1,7 @@
 //! The one way in which profiles change: rows, history and counts, in the caller's transaction.
+//!
+//! Nearly every event says what is known already. Then nothing is locked or written, not even that it was said once more: the row
+//! of the event's message is a witness of that. An event that tells another name asks the witnesses whether it comes too late.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -56,11 +59,12 @@ pub(crate) async fn write(
     changes: &[ProfileChange],
     tally: &mut Tally,
 ) -> Result<Vec<Written>, StoreError> {
-    let mut by_user: BTreeMap<&str, Vec<&ProfileChange>> = BTreeMap::new();
+    let mut by_user = ByUser::new();
     for change in changes {
         by_user.entry(&change.user_id).or_default().push(change);
     }
     let now = micros(OffsetDateTime::now_utc());
+    let mut steps = take_unchanged(connection, &mut by_user, now).await?;
     let mut rows = lock(connection, by_user.keys().copied()).await?;
     let new: Vec<Step<'_>> = by_user
         .iter()
@@ -73,10 +77,11 @@ pub(crate) async fn write(
         let others = new.iter().map(|step| step.user_id).filter(|id| !made.contains(*id));
         rows.extend(lock(connection, others).await?);
     }
-    let mut steps: Vec<Step<'_>> = new.into_iter().filter(|step| made.contains(step.user_id)).collect();
+    steps.extend(new.into_iter().filter(|step| made.contains(step.user_id)));
     let old = by_user.iter().filter(|(id, _)| !made.contains(**id));
     let old = old.map(|(id, changes)| Ok(step(changes, Some(rows.remove(*id).ok_or(gone())?), now)));
-    let old: Vec<Step<'_>> = old.collect::<Result<_, StoreError>>()?;
+    let mut old: Vec<Step<'_>> = old.collect::<Result<_, StoreError>>()?;
+    take_back_overtaken(connection, &mut old, &by_user, now).await?;
     update(connection, &old).await?;
     steps.extend(old);
     steps.sort_unstable_by_key(|step| step.user_id);
@@ -98,12 +103,84 @@ fn step<'c>(changes: &[&'c ProfileChange], old: Option<Row>, now: OffsetDateTime
     let mut new = old.as_ref().map_or_else(State::unknown, |row| row.state.clone());
     changes.iter().for_each(|change| new.apply(change, now));
     let change = changes[changes.len() - 1];
-    let updated_at = match &old {
-        Some(row) if row.state.says_the_same_as(&new) => row.updated_at,
+    let updated_at = changed_at(old.as_ref(), &new, now);
+    Step { user_id: &change.user_id, change, old, new, updated_at }
+}
+
+fn changed_at(old: Option<&Row>, new: &State, now: OffsetDateTime) -> OffsetDateTime {
+    match old {
+        Some(row) if row.state.says_the_same_as(new) => row.updated_at,
         Some(row) => now.max(row.updated_at + Duration::MICROSECOND),
         None => now,
-    };
-    Step { user_id: &change.user_id, change, old, new, updated_at }
+    }
+}
+
+/// The changes of all users.
+type ByUser<'c> = BTreeMap<&'c str, Vec<&'c ProfileChange>>;
+
+/// Takes those out of whom nothing new is said.
+async fn take_unchanged<'c>(
+    connection: &mut PgConnection,
+    by_user: &mut ByUser<'c>,
+    now: OffsetDateTime,
+) -> Result<Vec<Step<'c>>, StoreError> {
+    let mut rows = find(connection, by_user.keys().copied()).await?;
+    let mut unchanged = Vec::new();
+    by_user.retain(|id, changes| {
+        let Some(row) = rows.remove(*id) else { return true };
+        let step = step(changes, Some(row), now);
+        let needs_nothing = step.old.as_ref().is_some_and(|old| old.state.needs_nothing(changes, &step.new));
+        if needs_nothing {
+            unchanged.push(step);
+        }
+        !needs_nothing
+    });
+    Ok(unchanged)
+}
+
+/// Takes names back that came too late: the person has sent a message since then, and it told the names that are there.
+async fn take_back_overtaken(
+    connection: &mut PgConnection,
+    steps: &mut [Step<'_>],
+    by_user: &ByUser<'_>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let (mut ids, mut senders, mut told_at) = (Vec::new(), Vec::new(), Vec::new());
+    for step in steps.iter() {
+        let renamed = step.old.as_ref().is_some_and(|old| !old.state.names.are_max_names_of(&step.new.names));
+        let (true, Some(sender), Some(at)) = (renamed, &step.change.sender, step.new.names_at) else { continue };
+        let changes = by_user.get(step.user_id).into_iter().flatten();
+        // Of the messages that tell it, the last one is no witness against it.
+        let own = changes.filter_map(|change| change.witness).max();
+        ids.push(step.user_id.to_owned());
+        senders.push(sender.clone());
+        told_at.push(own.map_or(at, |own| own.max(at)));
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let overtaken = sqlx::query_scalar!(
+        r#"
+        SELECT u.user_id AS "user_id!"
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS u (user_id, source, at)
+        WHERE EXISTS (
+            SELECT FROM clients c
+            JOIN dialogs d ON d.client_id = c.id
+            JOIN messages m ON m.dialog_id = d.id
+            WHERE c.source = u.source AND c.external_client_id = u.user_id AND m.send_at > u.at
+        )
+        "#,
+        &ids,
+        &senders,
+        &told_at
+    );
+    let overtaken: HashSet<String> = overtaken.fetch_all(connection).await?.into_iter().collect();
+    for step in steps.iter_mut().filter(|step| overtaken.contains(step.user_id)) {
+        let Some(old) = &step.old else { continue };
+        step.new.take_back_max_names(&old.state);
+        step.updated_at = changed_at(step.old.as_ref(), &step.new, now);
+    }
+    Ok(())
 }
 
 impl Step<'_> {
@@ -139,6 +216,23 @@ impl Step<'_> {
     }
 }
 
+/// The rows that are there.
+async fn find<'a>(
+    connection: &mut PgConnection,
+    ids: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<String, Row>, StoreError> {
+    let ids: Vec<&str> = ids.collect();
+    let rows = sqlx::query_as!(
+        Found,
+        r#"
+        SELECT user_id, max_first_name, max_last_name, user_provided_name, phone, names_at, phone_at, updated_at
+        FROM profiles WHERE user_id = ANY($1)
+        "#,
+        &ids as &[&str]
+    );
+    Ok(rows.fetch_all(connection).await?.into_iter().map(Found::into_row).collect())
+}
+
 /// The rows that are there, locked in the order of their ids.
 async fn lock<'a>(
     connection: &mut PgConnection,
@@ -148,23 +242,35 @@ async fn lock<'a>(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Found,
         r#"
         SELECT user_id, max_first_name, max_last_name, user_provided_name, phone, names_at, phone_at, updated_at
         FROM profiles WHERE user_id = ANY($1) ORDER BY user_id FOR NO KEY UPDATE
         "#,
         &ids as &[&str]
     );
-    let rows = rows.fetch_all(connection).await?.into_iter().map(|row| {
-        let names = Names {
-            max_first_name: row.max_first_name,
-            max_last_name: row.max_last_name,
-            user_provided_name: row.user_provided_name,
-        };
-        let state = State { names, phone: row.phone, names_at: row.names_at, phone_at: row.phone_at };
-        (row.user_id, Row { state, updated_at: row.updated_at })
-    });
-    Ok(rows.collect())
+    Ok(rows.fetch_all(connection).await?.into_iter().map(Found::into_row).collect())
+}
+
+/// A row as it is read.
+struct Found {
+    user_id: String,
+    max_first_name: Option<String>,
+    max_last_name: Option<String>,
+    user_provided_name: Option<String>,
+    phone: Option<String>,
+    names_at: Option<OffsetDateTime>,
+    phone_at: Option<OffsetDateTime>,
+    updated_at: OffsetDateTime,
+}
+
+impl Found {
+    fn into_row(self) -> (String, Row) {
+        let Self { max_first_name, max_last_name, user_provided_name, phone, names_at, phone_at, .. } = self;
+        let names = Names { max_first_name, max_last_name, user_provided_name };
+        (self.user_id, Row { state: State { names, phone, names_at, phone_at }, updated_at: self.updated_at })
+    }
 }
 
 /// Makes rows and gives the ids of those that were not there.
