@@ -180,6 +180,26 @@ async fn who_was_cut_off_goes_on_where_they_were_at_any_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_watchers_of_one_profile_each_hears_what_is_new_to_them() {
+    let house = House::new().await;
+    let mut client = house.api.client().await;
+    let mut change = house.api.client().await;
+    for n in 0..3 {
+        change.set_user_provided_name(house.sign(Role::Write, name("1", &format!("Name {n}")))).await.unwrap();
+    }
+    let mut present = house.watch(&mut client, None).await;
+    assert_eq!(next(&mut present).await.1, "Name 2");
+    let mut behind = house.watch(&mut client, Some(0)).await;
+    for n in 0..3 {
+        assert_eq!(next(&mut behind).await.1, format!("Name {n}"));
+    }
+    change.set_user_provided_name(house.sign(Role::Write, name("1", "Name 3"))).await.unwrap();
+    for stream in [&mut present, &mut behind] {
+        assert_eq!(next(stream).await.1, "Name 3");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_postgresql_delays_watchers_and_loses_nothing() {
     let house = House::new().await;
     house.know("1", "Иван", "").await;
