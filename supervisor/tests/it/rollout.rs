@@ -194,7 +194,7 @@ async fn the_phases_of_the_rollout_and_the_way_back_lose_nothing_that_was_accept
     let taken = max.taken();
 
     // The schema down below the columns of employees, and up again.
-    let steps = from(&data, 10).await.to_string();
+    let steps = from(&data, 15).await.to_string();
     run(&data, &["migrate", "down", "--steps", &steps, "--yes"]).await.code(0);
     let so_far = messenger.accepted();
     eventually("the messenger notices nothing", PATIENCE, async || messenger.accepted() > so_far + 50).await;

@@ -1,3 +1,5 @@
+-- It is the last one, so that it goes down and up by itself.
+--
 -- From where an employee's name came. Of those who are there already: from whoever wrote it.
 
 ALTER TABLE employees
