@@ -133,13 +133,13 @@ impl Ingest {
     pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let started = Instant::now();
         let (head, mut body) = request.into_parts();
-        if let Some(fallback) = &self.fallback
-            && self.sources.route(head.uri.path()).is_none()
+        let route = self.sources.route(head.uri.path());
+        if let (None, Some(fallback)) = (&route, &self.fallback)
             && check_framing(&head).is_ok()
         {
             return self.pass_on(&**fallback, peer, head, body).await;
         }
-        let admitted = match self.admit(peer, &head, &mut body, started).await {
+        let admitted = match self.admit(peer, route, &head, &mut body, started).await {
             Ok(Admitted::Messages(admitted)) => admitted,
             Ok(Admitted::Probe) => {
                 let answer = json(StatusCode::OK, &Ready { status: "ready", durability: self.durability });
@@ -206,12 +206,13 @@ impl Ingest {
     async fn admit(
         &self,
         peer: IpAddr,
+        route: Option<Route>,
         head: &Parts,
         body: &mut Incoming,
         started: Instant,
     ) -> Result<Admitted, Rejection> {
         check_framing(head)?;
-        let route = self.sources.route(head.uri.path()).ok_or(Rejection::NotFound)?;
+        let route = route.ok_or(Rejection::NotFound)?;
         match head.method {
             Method::POST => {}
             Method::GET | Method::HEAD => return self.accepting().map(|()| Admitted::Probe),

@@ -48,8 +48,7 @@ impl ChangedProfiles {
             if waiting.len() >= WAITING && !waiting.contains_key(&profile.user_id) {
                 continue;
             }
-            let older = waiting.get(&profile.user_id).is_none_or(|known| known.last_updated < profile.last_updated);
-            if older {
+            if waiting.get(&profile.user_id).is_none_or(|known| known.last_updated < profile.last_updated) {
                 waiting.insert(profile.user_id.clone(), profile);
             }
         }

@@ -4,7 +4,7 @@ use weir_core::event::{Content, Event, MessageChange, User};
 use weir_core::queue::enqueue::{Enqueued, Enqueuer, NewEntry};
 use weir_core::queue::letters::Shelf;
 use weir_stack::testing::eventually;
-use weir_store::testing;
+use weir_store::{Cause, ProfileChange, Store, StoreOptions, testing};
 
 use crate::support::{PATIENCE, World, bounds};
 
@@ -294,4 +294,39 @@ async fn what_redis_counted_is_copied_and_dead_events_are_among_it() {
     for worker in workers {
         worker.stop().await;
     }
+}
+
+impl World {
+    /// What the cache holds of somebody.
+    async fn cached(&self, user_id: &str) -> String {
+        let mut ask = redis::cmd("GET");
+        ask.arg(format!("profile:user:{user_id}"));
+        self.queue.command::<Option<String>>(&ask).await.expect("a reply").unwrap_or_default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_gets_what_changes_and_what_it_has_missed() {
+    let world = World::new().await;
+    let worker = world.start();
+    world.process(&[started("7", named("7", "Anna", "Kim"), 0)]).await;
+    eventually("the change is there", PATIENCE, async || world.cached("7").await.contains("Anna")).await;
+    worker.stop().await;
+
+    // A worker that died between its commit and the cache: nothing but PostgreSQL knows.
+    let store = Store::connect(&StoreOptions::new(world.database.clone().into())).await.expect("a store");
+    let told = |id: &str, name: &str| ProfileChange {
+        user_provided_name: Some(Some(name.into())),
+        ..ProfileChange::new(id, Cause::UserInput, "somebody")
+    };
+    store.change_profiles(&[told("7", "Olga"), told("8", "Vera")]).await.expect("changed");
+    assert!(!world.cached("7").await.contains("Olga"), "nobody has told the cache");
+    let worker = world.start();
+    eventually("what it missed is there", PATIENCE, async || {
+        world.cached("7").await.contains("Olga") && world.cached("8").await.contains("Vera")
+    })
+    .await;
+    let mark = async || world.profile_cache().mark().await.expect("an answer");
+    eventually("all so far is there", PATIENCE, async || mark().await.is_some()).await;
+    worker.stop().await;
 }

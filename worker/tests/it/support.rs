@@ -8,10 +8,11 @@ use tokio::task::JoinHandle;
 use weir_core::config::{DatabaseConfig, Reader};
 use weir_core::dead_letter::DeadLetter;
 use weir_core::message::Message;
-use weir_core::queue::Queue;
+use weir_core::profile_cache::{ProfileCache, ProfileCacheConfig};
 use weir_core::queue::balance::Balance;
 use weir_core::queue::enqueue::{Bounds, EnqueueError, Enqueued, Enqueuer, NewEntry};
 use weir_core::queue::letters::Shelf;
+use weir_core::queue::{Queue, Roots};
 use weir_core::secret::SecretUrl;
 use weir_core::shutdown::Shutdown;
 use weir_stack::testing::{TestRedis, eventually, postgres, redis_with, unique_name};
@@ -88,10 +89,16 @@ impl World {
     /// A worker that reaches PostgreSQL in a way of the caller's.
     pub(crate) fn start_store(&self, config: WorkerConfig, options: &StoreOptions) -> Running {
         let store = Store::connect_lazy(options).expect("a URL");
-        let worker = weir_worker::build(config, &self.queue, store);
+        let worker = weir_worker::build(config, &self.queue, store).with_profile_cache(Some(self.profile_cache()));
         let (name, stop) = (worker.name().to_owned(), Shutdown::new());
         let task = tokio::spawn(worker.run(stop.clone()));
         Running { name, stop, task }
+    }
+
+    /// The cache of profiles, beside the queue.
+    pub(crate) fn profile_cache(&self) -> ProfileCache {
+        let url = SecretUrl::new(self.redis.url());
+        ProfileCache::new(&url, Roots::default(), ProfileCacheConfig::default()).expect("a cache")
     }
 
     /// Appends messages, as a gateway does.

@@ -144,16 +144,15 @@ impl Enqueuer {
     }
 
     fn by_partition(&self, entries: &[NewEntry]) -> Vec<Group> {
-        let mut all = Vec::new();
-        for version in [ENTRY_VERSION, EVENT_VERSION] {
-            let mut groups: Vec<Group> = (0..self.queue.partitions()).map(|p| (p, Vec::new())).collect();
-            for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.version == version) {
-                groups[usize::from(entry.key.partition(self.queue.partitions()))].1.push(index);
-            }
-            groups.retain(|(_, indexes)| !indexes.is_empty());
-            all.extend(groups);
+        let partitions = self.queue.partitions();
+        // Those of the messages, then those of the events.
+        let mut groups: Vec<Group> = (0..2 * partitions).map(|at| (at % partitions, Vec::new())).collect();
+        for (index, entry) in entries.iter().enumerate() {
+            let events = if entry.version == EVENT_VERSION { partitions } else { 0 };
+            groups[usize::from(events + entry.key.partition(partitions))].1.push(index);
         }
-        all
+        groups.retain(|(_, indexes)| !indexes.is_empty());
+        groups
     }
 
     /// One round trip. Gives the groups that wrote nothing and have to ask again.

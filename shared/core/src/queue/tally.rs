@@ -24,6 +24,16 @@ impl Queue {
         Ok(())
     }
 
+    /// A number that is another one whenever a count of a partition is: 0 where nothing was ever counted.
+    ///
+    /// # Errors
+    /// See [`QueueError`].
+    pub async fn tally_changes(&self, partition: u16) -> Result<u64, QueueError> {
+        let changes: Option<u64> =
+            self.command(redis::cmd("HGET").arg(&self.keys(partition).tally).arg("changes")).await?;
+        Ok(changes.unwrap_or_default())
+    }
+
     /// All counts of a partition.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ local function tally_dead(key, values, from, to)
   for i = from, to, 2 do
     if values[i] == 'v' then
       if values[i + 1] ~= '2' then return end
+      redis.call('HINCRBY', key, 'changes', 1)
       redis.call('HINCRBY', key, string.format('dead %.0f', math.floor(now_ms() / 60000)), 1)
       return
     end

@@ -4,8 +4,11 @@
 -- KEYS  1 tally
 -- ARGV  pairs: field ('<reason> <Unix minute>'), how many more
 -- gives the number of fields
+--
+-- The field 'changes' counts the calls, so that whoever copies need not read what is as it was.
 
 register('tally', {'allow-oom'}, function(keys, args)
+  redis.call('HINCRBY', keys[1], 'changes', 1)
   for i = 1, #args, 2 do redis.call('HINCRBY', keys[1], args[i], args[i + 1]) end
   return #args / 2
 end)
