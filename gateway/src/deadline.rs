@@ -208,6 +208,13 @@ impl<T> Timed<T> {
     }
 }
 
+impl<T> Timed<T> {
+    /// The connection without its deadlines, and what was read from it before and not used.
+    pub(crate) fn into_inner(self) -> (T, Bytes) {
+        (self.io, self.unread)
+    }
+}
+
 impl<T: Watched> Timed<T> {
     /// Whether hyper gave it up only to let it rest; `unread` is what it had not used.
     pub(crate) fn rests(&mut self, unread: Bytes) -> bool {

@@ -1,7 +1,7 @@
 //! Somebody else who serves on the gateway's addresses what is no webhook: the API, where both run in one process.
 //!
 //! It has a runtime of its own, so that a slow query takes no time from webhooks, and limits of its own: of a request's body,
-//! and of the time that it takes.
+//! and of the time that it takes. It may take a connection of HTTP/1.1 over by an upgrade (`upgrade`).
 
 use std::error::Error;
 use std::fmt;
@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
+
+use crate::upgrade;
 
 /// What went wrong while an answer was sent.
 #[derive(Debug)]
@@ -37,7 +40,8 @@ pub type Answering = Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>;
 
 /// Serves what is no webhook.
 pub trait Fallback: Send + Sync {
-    /// Answers a request of `peer`, which may be a proxy. It may be dropped before it has ended.
+    /// Answers a request of `peer`, which may be a proxy. It may be dropped before it has ended. An answer of 101 takes the
+    /// connection over, by [`hyper::upgrade::on`] the request.
     fn serve(&self, peer: IpAddr, request: Request<RequestBody>) -> Answering;
 }
 
@@ -46,6 +50,13 @@ pub trait Fallback: Send + Sync {
 pub struct RequestBody {
     body: Incoming,
     ended: Arc<AtomicBool>,
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> Self {
+        let ended = Arc::new(AtomicBool::new(body.is_end_stream()));
+        Self { body, ended }
+    }
 }
 
 impl Body for RequestBody {
@@ -71,13 +82,28 @@ impl Body for RequestBody {
 
 /// Has a request served, and says whether its body was read to its end.
 pub(crate) async fn serve(
-    fallback: &dyn Fallback,
+    fallback: &Arc<dyn Fallback>,
     peer: IpAddr,
     head: Parts,
     body: Incoming,
 ) -> (Response<AnswerBody>, bool) {
-    let ended = Arc::new(AtomicBool::new(body.is_end_stream()));
-    let request = Request::from_parts(head, RequestBody { body, ended: ended.clone() });
-    let response = fallback.serve(peer, request).await;
+    let upgrades = upgrade::is_wanted(&head);
+    let body = RequestBody::from(body);
+    let ended = body.ended.clone();
+    let request = Request::from_parts(head, body);
+    let response = if upgrades {
+        upgrade::serve(fallback.clone(), peer, request).await.map_or_else(not_answered, |response| {
+            response.map(|body| body.map_err(|error| AnswerError(error.into())).boxed_unsync())
+        })
+    } else {
+        fallback.serve(peer, request).await
+    };
     (response, ended.load(Ordering::Relaxed))
+}
+
+fn not_answered(error: hyper::Error) -> Response<AnswerBody> {
+    tracing::error!(%error, "a request for another protocol was not answered");
+    let mut response = Response::new(AnswerBody::default());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
 }

@@ -4,13 +4,13 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::CONNECTION;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use crate::config::HttpConfig;
 use crate::deadline::{Pace, Reading, Timed, Watched};
 use crate::server::{HEADER_BYTES, HEADERS};
 use crate::stop::Stop;
+use crate::upgrade;
 
 /// How a connection ended.
 pub(crate) type Ended<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -48,18 +49,23 @@ pub(crate) async fn serve<F: Future<Output = Answer>>(
     Ok(stream.shutdown().await?)
 }
 
-/// Serves it until it ends, or rests and comes back.
+/// Serves it until it ends, or rests and comes back. If it speaks something else from an answer on, carries that.
 async fn spell<S: Stream, F: Future<Output = Answer>>(
     stream: Timed<S>,
     pace: &Arc<Pace>,
     closing: &Stop,
     answer: &impl Fn(Request<Incoming>) -> F,
 ) -> Ended<Option<Timed<S>>> {
+    let upgrade = OnceLock::new();
+    let upgraded = &upgrade;
     let service = service_fn(move |request| {
         // At once: before the first look at what answers it, hyper looks for more bytes.
         pace.busy();
         async move {
-            let answer = answer(request).await;
+            let mut answer = answer(request).await;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                upgraded.get_or_init(|| hyper::upgrade::on(&mut answer));
+            }
             // hyper ends it, perhaps in the middle of a body: what comes then must not be taken for a request.
             if answer.headers().contains_key(CONNECTION) {
                 pace.last()
@@ -86,9 +92,14 @@ async fn spell<S: Stream, F: Future<Output = Answer>>(
             (&mut connection).await
         }
     };
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
-    if stream.rests(parts.read_buf) {
+    let Parts { io, read_buf, .. } = connection.into_parts();
+    let mut stream = io.into_inner();
+    if let Some(upgrade) = upgrade.into_inner() {
+        let (stream, unread) = stream.into_inner();
+        upgrade::carry(stream, [read_buf, unread], upgrade, closing).await?;
+        return Ok(None);
+    }
+    if stream.rests(read_buf) {
         // To hyper it ended, with an error if a part of a head was there.
         return Ok(Some(stream));
     }

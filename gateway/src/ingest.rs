@@ -137,7 +137,7 @@ impl Ingest {
         if let (None, Some(fallback)) = (&route, &self.fallback)
             && check_framing(&head).is_ok()
         {
-            return self.pass_on(&**fallback, peer, head, body).await;
+            return pass_on(fallback, peer, head, body).await;
         }
         let admitted = match self.admit(peer, route, &head, &mut body, started).await {
             Ok(Admitted::Messages(admitted)) => admitted,
@@ -164,13 +164,6 @@ impl Ingest {
             }
             Err(rejection) => rejection.answer(),
         }
-    }
-
-    /// Has a request answered that is none of ours.
-    async fn pass_on(&self, fallback: &dyn Fallback, peer: IpAddr, head: Parts, body: Incoming) -> Answer {
-        let version = head.version;
-        let (answer, whole) = fallback::serve(fallback, peer, head, body).await;
-        last_unless(whole, version, answer.map(Reply::Theirs))
     }
 
     /// Reads what is left of a refused body, within bounds, and says whether that was all. A sender that is still
@@ -394,6 +387,13 @@ impl Ingest {
         }
         prepare(source, trace.child(), item.get().as_bytes())
     }
+}
+
+/// Has a request answered that is none of ours.
+async fn pass_on(fallback: &Arc<dyn Fallback>, peer: IpAddr, head: Parts, body: Incoming) -> Answer {
+    let version = head.version;
+    let (answer, whole) = fallback::serve(fallback, peer, head, body).await;
+    last_unless(whole, version, answer.map(Reply::Theirs))
 }
 
 /// The last answer of its connection unless the request was read to its end, which over HTTP/2 is the stream's matter.

@@ -60,6 +60,8 @@ mod ignored;
 
 pub mod fallback;
 
+mod upgrade;
+
 mod guard;
 
 pub use config::GatewayConfig;

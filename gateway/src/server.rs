@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -353,7 +354,7 @@ impl Server {
         let address = peer.ip();
         let answer = move |request| async move {
             let mut answer = self.ingest.answer(address, request).await;
-            if self.shutdown.is_cancelled() {
+            if self.shutdown.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             answer
