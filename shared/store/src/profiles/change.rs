@@ -91,13 +91,6 @@ impl State {
         self.names == other.names && self.phone == other.phone
     }
 
-    /// Whether there is nothing to write: all is as it was, and if a later event said so again, its message is a witness.
-    pub(super) fn needs_nothing(&self, changes: &[&ProfileChange], new: &Self) -> bool {
-        let tells_names = |change: &&&ProfileChange| change.max_first_name.is_some() || change.max_last_name.is_some();
-        let witnessed = || changes.iter().filter(tells_names).all(|change| change.witness.is_some());
-        self.says_the_same_as(new) && self.phone_at == new.phone_at && (self.names_at == new.names_at || witnessed())
-    }
-
     pub(super) fn take_back_max_names(&mut self, old: &Self) {
         self.names.max_first_name.clone_from(&old.names.max_first_name);
         self.names.max_last_name.clone_from(&old.names.max_last_name);
@@ -123,10 +116,15 @@ impl State {
     }
 }
 
-fn set(name: &mut Option<String>, to: &Option<Option<String>>) {
+fn set(to_change: &mut Option<String>, to: &Option<Option<String>>) {
     if let Some(to) = to {
-        *name = to.as_deref().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
+        *to_change = to.as_deref().and_then(name).map(str::to_owned);
     }
+}
+
+/// A name as it is kept.
+pub(super) fn name(given: &str) -> Option<&str> {
+    Some(given.trim()).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What is known of a person, and which of their names counts.
 //!
-//! Events (`persist/profiles.rs`) and callers of the API change profiles through one way, [`write`](self::write): it decides
+//! Events (`persist/news.rs`) and callers of the API change profiles through one way, [`write`](self::write): it decides
 //! what is newer, keeps the history and the counts.
 
 mod change;
+mod known;
 mod write;
 
 mod history;
@@ -19,6 +20,7 @@ use time::macros::format_description;
 
 pub use change::{Cause, ProfileChange};
 pub use history::ProfileEvent;
+pub(crate) use known::unlike;
 pub(crate) use read::{by_ids, by_phones};
 pub use search::{ProfileFilter, ProfilePlace};
 pub use stats::{Freshness, ProfileStats};

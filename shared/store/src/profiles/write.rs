@@ -1,7 +1,7 @@
 //! The one way in which profiles change: rows, history and counts, in the caller's transaction.
 //!
-//! Nearly every event says what is known already. Then nothing is locked or written, not even that it was said once more: the row
-//! of the event's message is a witness of that. An event that tells another name asks the witnesses whether it comes too late.
+//! What an event says that is known already does not come here (`persist/news.rs`), though its time would be news: the row of
+//! the event's message is a witness of that. An event that tells another name asks the witnesses whether it comes too late.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -64,7 +64,6 @@ pub(crate) async fn write(
         by_user.entry(&change.user_id).or_default().push(change);
     }
     let now = micros(OffsetDateTime::now_utc());
-    let mut steps = take_unchanged(connection, &mut by_user, now).await?;
     let mut rows = lock(connection, by_user.keys().copied()).await?;
     let new: Vec<Step<'_>> = by_user
         .iter()
@@ -77,7 +76,7 @@ pub(crate) async fn write(
         let others = new.iter().map(|step| step.user_id).filter(|id| !made.contains(*id));
         rows.extend(lock(connection, others).await?);
     }
-    steps.extend(new.into_iter().filter(|step| made.contains(step.user_id)));
+    let mut steps: Vec<Step<'_>> = new.into_iter().filter(|step| made.contains(step.user_id)).collect();
     let old = by_user.iter().filter(|(id, _)| !made.contains(**id));
     let old = old.map(|(id, changes)| Ok(step(changes, Some(rows.remove(*id).ok_or(gone())?), now)));
     let mut old: Vec<Step<'_>> = old.collect::<Result<_, StoreError>>()?;
@@ -117,26 +116,6 @@ fn changed_at(old: Option<&Row>, new: &State, now: OffsetDateTime) -> OffsetDate
 
 /// The changes of all users.
 type ByUser<'c> = BTreeMap<&'c str, Vec<&'c ProfileChange>>;
-
-/// Takes those out of whom nothing new is said.
-async fn take_unchanged<'c>(
-    connection: &mut PgConnection,
-    by_user: &mut ByUser<'c>,
-    now: OffsetDateTime,
-) -> Result<Vec<Step<'c>>, StoreError> {
-    let mut rows = find(connection, by_user.keys().copied()).await?;
-    let mut unchanged = Vec::new();
-    by_user.retain(|id, changes| {
-        let Some(row) = rows.remove(*id) else { return true };
-        let step = step(changes, Some(row), now);
-        let needs_nothing = step.old.as_ref().is_some_and(|old| old.state.needs_nothing(changes, &step.new));
-        if needs_nothing {
-            unchanged.push(step);
-        }
-        !needs_nothing
-    });
-    Ok(unchanged)
-}
 
 /// Takes names back that came too late: the person has sent a message since then, and it told the names that are there.
 async fn take_back_overtaken(
@@ -216,23 +195,6 @@ impl Step<'_> {
     }
 }
 
-/// The rows that are there.
-async fn find<'a>(
-    connection: &mut PgConnection,
-    ids: impl Iterator<Item = &'a str>,
-) -> Result<HashMap<String, Row>, StoreError> {
-    let ids: Vec<&str> = ids.collect();
-    let rows = sqlx::query_as!(
-        Found,
-        r#"
-        SELECT user_id, max_first_name, max_last_name, user_provided_name, phone, names_at, phone_at, updated_at
-        FROM profiles WHERE user_id = ANY($1)
-        "#,
-        &ids as &[&str]
-    );
-    Ok(rows.fetch_all(connection).await?.into_iter().map(Found::into_row).collect())
-}
-
 /// The rows that are there, locked in the order of their ids.
 async fn lock<'a>(
     connection: &mut PgConnection,
@@ -242,35 +204,23 @@ async fn lock<'a>(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = sqlx::query_as!(
-        Found,
+    let rows = sqlx::query!(
         r#"
         SELECT user_id, max_first_name, max_last_name, user_provided_name, phone, names_at, phone_at, updated_at
         FROM profiles WHERE user_id = ANY($1) ORDER BY user_id FOR NO KEY UPDATE
         "#,
         &ids as &[&str]
     );
-    Ok(rows.fetch_all(connection).await?.into_iter().map(Found::into_row).collect())
-}
-
-/// A row as it is read.
-struct Found {
-    user_id: String,
-    max_first_name: Option<String>,
-    max_last_name: Option<String>,
-    user_provided_name: Option<String>,
-    phone: Option<String>,
-    names_at: Option<OffsetDateTime>,
-    phone_at: Option<OffsetDateTime>,
-    updated_at: OffsetDateTime,
-}
-
-impl Found {
-    fn into_row(self) -> (String, Row) {
-        let Self { max_first_name, max_last_name, user_provided_name, phone, names_at, phone_at, .. } = self;
-        let names = Names { max_first_name, max_last_name, user_provided_name };
-        (self.user_id, Row { state: State { names, phone, names_at, phone_at }, updated_at: self.updated_at })
-    }
+    let rows = rows.fetch_all(connection).await?.into_iter().map(|row| {
+        let names = Names {
+            max_first_name: row.max_first_name,
+            max_last_name: row.max_last_name,
+            user_provided_name: row.user_provided_name,
+        };
+        let state = State { names, phone: row.phone, names_at: row.names_at, phone_at: row.phone_at };
+        (row.user_id, Row { state, updated_at: row.updated_at })
+    });
+    Ok(rows.collect())
 }
 
 /// Makes rows and gives the ids of those that were not there.
