@@ -3,12 +3,13 @@
 //! A count is the sum over its shards: two transactions that count the same thing at once mostly do so in different rows. It is
 //! the last statement of a transaction, so that a row is locked for no longer than the commit takes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime, Time};
 
-use crate::{Store, StoreError};
+use crate::{NameSource, Store, StoreError};
 
 /// All user ids that were ever seen, by the day on which they were first seen.
 pub(crate) const PROFILES: &str = "profiles";
@@ -30,28 +31,38 @@ pub(crate) const FAILED: &str = "failed.";
 /// What readers of the profile cache got, behind the dot: by minute.
 pub(crate) const CACHE: &str = "cache.";
 
+/// What profiles of a source are counted as.
+pub(crate) fn of_source(source: NameSource) -> &'static str {
+    match source {
+        NameSource::Manual => "profiles.source.manual",
+        NameSource::UserInput => "profiles.source.user_input",
+        NameSource::Webhook => "profiles.source.webhook",
+        NameSource::Default => "profiles.source.default",
+    }
+}
+
 /// Rows over which one count is spread.
 const SHARDS: i16 = 16;
 
 /// What a transaction has to count. Sorted, which is the order in which all transactions lock the rows.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(BTreeMap<(String, OffsetDateTime), i64>);
+pub(crate) struct Tally(BTreeMap<(Cow<'static, str>, OffsetDateTime), i64>);
 
 impl Tally {
     /// Counts `n` more of `what` in the minute of `at`.
-    pub(crate) fn minute(&mut self, what: String, at: OffsetDateTime, n: i64) {
+    pub(crate) fn minute(&mut self, what: impl Into<Cow<'static, str>>, at: OffsetDateTime, n: i64) {
         let second = at.second();
         let minute = at.replace_nanosecond(0).unwrap_or(at) - Duration::seconds(i64::from(second));
-        self.add(what, minute, n);
+        self.add(what.into(), minute, n);
     }
 
     /// Counts `n` more of `what` on the UTC day of `at`.
-    pub(crate) fn day(&mut self, what: String, at: OffsetDateTime, n: i64) {
+    pub(crate) fn day(&mut self, what: impl Into<Cow<'static, str>>, at: OffsetDateTime, n: i64) {
         let day = at.to_offset(time::UtcOffset::UTC).replace_time(Time::MIDNIGHT);
-        self.add(what, day, n);
+        self.add(what.into(), day, n);
     }
 
-    fn add(&mut self, what: String, at: OffsetDateTime, n: i64) {
+    fn add(&mut self, what: Cow<'static, str>, at: OffsetDateTime, n: i64) {
         *self.0.entry((what, at)).or_default() += n;
     }
 
@@ -62,7 +73,7 @@ impl Tally {
             return Ok(());
         }
         let shard = (uuid::Uuid::new_v4().as_u128() % SHARDS as u128) as i16;
-        let names: Vec<&str> = self.0.keys().map(|(what, _)| what.as_str()).collect();
+        let names: Vec<&str> = self.0.keys().map(|(what, _)| what.as_ref()).collect();
         let times: Vec<OffsetDateTime> = self.0.keys().map(|(_, at)| *at).collect();
         let numbers: Vec<i64> = self.0.values().copied().collect();
         sqlx::query!(
@@ -142,12 +153,19 @@ mod tests {
     #[test]
     fn what_falls_into_one_minute_or_day_is_counted_together() {
         let mut tally = Tally::default();
-        tally.minute("a".into(), datetime!(2026-01-02 03:04:05.6 UTC), 1);
-        tally.minute("a".into(), datetime!(2026-01-02 06:04:59.9 +3), 2);
-        tally.day("b".into(), datetime!(2026-01-02 03:04:05 UTC), 1);
-        tally.day("b".into(), datetime!(2026-01-03 02:59:59 +3), -1);
-        let counts: Vec<_> = tally.0.iter().map(|((what, at), n)| (what.as_str(), *at, *n)).collect();
+        tally.minute("a", datetime!(2026-01-02 03:04:05.6 UTC), 1);
+        tally.minute("a", datetime!(2026-01-02 06:04:59.9 +3), 2);
+        tally.day("b", datetime!(2026-01-02 03:04:05 UTC), 1);
+        tally.day("b", datetime!(2026-01-03 02:59:59 +3), -1);
+        let counts: Vec<_> = tally.0.iter().map(|((what, at), n)| (what.as_ref(), *at, *n)).collect();
         let expected = [("a", datetime!(2026-01-02 03:04 UTC), 3), ("b", datetime!(2026-01-02 00:00 UTC), 0)];
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn every_source_is_counted_under_its_word() {
+        for source in [NameSource::Manual, NameSource::UserInput, NameSource::Webhook, NameSource::Default] {
+            assert_eq!(of_source(source).strip_prefix(SOURCE), Some(source.as_str()));
+        }
     }
 }

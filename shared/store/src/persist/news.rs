@@ -1,6 +1,6 @@
 //! What events tell besides messages: people, and that they happened.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -74,10 +74,14 @@ impl<'a> Told<'a> {
 /// Counts the events of sources that send more than messages.
 pub(super) fn count<'a>(events: impl Iterator<Item = &'a NewEvent>, tally: &mut Tally) {
     let now = OffsetDateTime::now_utc();
+    let (mut of_kind, mut took) = (BTreeMap::<&str, i64>::new(), time::Duration::ZERO);
     for event in events {
         let Some(news) = &event.news else { continue };
-        tally.minute(format!("{}{}", tally::EVENTS, news.kind), now, 1);
-        let took = (now - event.place.accepted_at()).whole_milliseconds();
-        tally.minute(tally::EVENTS_MS.into(), now, i64::try_from(took).unwrap_or(0).max(0));
+        *of_kind.entry(&news.kind).or_default() += 1;
+        took += (now - event.place.accepted_at()).max(time::Duration::ZERO);
     }
+    for (kind, n) in of_kind {
+        tally.minute(format!("{}{kind}", tally::EVENTS), now, n);
+    }
+    tally.minute(tally::EVENTS_MS, now, i64::try_from(took.whole_milliseconds()).unwrap_or(i64::MAX));
 }

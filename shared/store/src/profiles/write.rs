@@ -145,8 +145,9 @@ async fn take_back_overtaken(
         WHERE EXISTS (
             SELECT FROM clients c
             JOIN dialogs d ON d.client_id = c.id
-            JOIN messages m ON m.dialog_id = d.id
-            WHERE c.source = u.source AND c.external_client_id = u.user_id AND m.send_at > u.at
+            -- With a limit it is asked for each dialog: else all messages of the dialog are read and then compared.
+            CROSS JOIN LATERAL (SELECT FROM messages m WHERE m.dialog_id = d.id AND m.send_at > u.at LIMIT 1) AS witness
+            WHERE c.source = u.source AND c.external_client_id = u.user_id
         )
         "#,
         &ids,
@@ -172,19 +173,19 @@ impl Step<'_> {
             return;
         }
         let mut add = |state: &State, n| {
-            tally.day(format!("{}{}", tally::SOURCE, state.names.source().as_str()), self.updated_at, n);
-            tally.day(tally::NAMED.into(), self.updated_at, if state.names == Names::default() { 0 } else { n });
-            tally.day(tally::FULL.into(), self.updated_at, if state.names.is_full() { n } else { 0 });
+            tally.day(tally::of_source(state.names.source()), self.updated_at, n);
+            tally.day(tally::NAMED, self.updated_at, if state.names == Names::default() { 0 } else { n });
+            tally.day(tally::FULL, self.updated_at, if state.names.is_full() { n } else { 0 });
         };
         add(&self.new, 1);
         match &self.old {
             Some(old) => {
                 add(&old.state, -1);
-                tally.day(tally::FRESH.into(), old.updated_at, -1);
+                tally.day(tally::FRESH, old.updated_at, -1);
             }
-            None => tally.day(tally::PROFILES.into(), self.updated_at, 1),
+            None => tally.day(tally::PROFILES, self.updated_at, 1),
         }
-        tally.day(tally::FRESH.into(), self.updated_at, 1);
+        tally.day(tally::FRESH, self.updated_at, 1);
     }
 
     fn written(self) -> Written {

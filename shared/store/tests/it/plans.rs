@@ -1,4 +1,4 @@
-//! How PostgreSQL answers the reads of the API on tables with many rows: no table is read whole, and nothing large sorted.
+//! How PostgreSQL answers the reads of the API, and those of a batch, on tables with many rows: no table is read whole, and nothing large sorted.
 
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -83,6 +83,8 @@ fn sorts_at_most(plan: &str, rows: u64) {
 fn statement(file: &str, start: &str) -> String {
     let source = match file {
         "browse" => include_str!("../../src/browse.rs"),
+        "profiles/known" => include_str!("../../src/profiles/known.rs"),
+        "profiles/write" => include_str!("../../src/profiles/write.rs"),
         _ => include_str!("../../src/search.rs"),
     };
     let at = source.find(start).unwrap_or_else(|| panic!("{start} is not in {file}.rs"));
@@ -158,6 +160,35 @@ async fn a_search_by_time_reads_the_pages_of_its_span() {
     is_small(&plan, 300);
     assert!(plan.contains("send_at_idx"), "{plan}");
     sorts_at_most(&plan, 3000);
+}
+
+#[tokio::test]
+async fn who_has_written_since_is_found_without_reading_what_was_written_before() {
+    let f = full().await;
+    let sql = statement("profiles/write", "async fn take_back_overtaken");
+    // The last second of the messages: nobody has written later, and one in ten was written by the first client.
+    let values = "'{client-1,client-2,nobody}', '{messenger,messenger,messenger}', \
+                  '{2026-07-16 12:00Z,2026-07-16 12:00Z,2026-07-16 12:00Z}'";
+    let plan = plan(f.pool(), &sql, "text[], text[], timestamptz[]", values).await;
+    assert!(!plan.contains("Rows Removed by Join Filter"), "{plan}");
+    is_small(&plan, 5000);
+}
+
+#[tokio::test]
+async fn who_is_known_is_looked_up_by_their_id() {
+    let f = full().await;
+    for statement in [
+        "INSERT INTO profiles (user_id, max_first_name, names_at, first_seen_at, updated_at, search)
+         SELECT n::text, 'Анна', now(), now(), now(), 'анна' FROM generate_series(1, 50000) n",
+        "VACUUM ANALYZE profiles",
+    ] {
+        sqlx::query(statement).execute(f.pool()).await.unwrap();
+    }
+    let sql = statement("profiles/known", "pub(crate) async fn unlike");
+    let values = "'{7,77,x}', '{true,true,false}', '{Анна,Иван,NULL}', '{NULL,NULL,NULL}'";
+    let plan = plan(f.pool(), &sql, "text[], boolean[], text[], text[]", values).await;
+    is_small(&plan, 20);
+    assert!(plan.contains("(actual") && plan.contains("rows=2 loops=1"), "{plan}");
 }
 
 #[tokio::test]
