@@ -1,17 +1,14 @@
 //! A request's way from its first header to its answer.
 
-use std::future::poll_fn;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Version};
@@ -24,23 +21,20 @@ use weir_core::queue::server::Durability;
 use weir_core::trace::TraceParent;
 
 use crate::address::{client_address, is_trusted};
-use crate::answer::{Answer, BatchAnswer, ItemAnswer, NotTaken, Outcome, Ready, Reply, Updates, json};
+use crate::answer::{Answer, BatchAnswer, ItemAnswer, NotTaken, Outcome, Ready, Reply, json};
+use crate::body::{Pace, collect};
 use crate::config::{GatewayConfig, Kind};
 use crate::decode::{DecodeError, Decoded, decode, split};
 use crate::fallback::{self, Fallback};
 use crate::guard::Watch;
 use crate::ignored::Ignored;
 use crate::limit::{AddressLimiter, BodyMemory, Held};
-use crate::max;
 use crate::rejection::{Rejection, Unavailable};
 use crate::source::{Route, Source, Sources};
-use crate::writer::{self, Answers, Entries, Writer};
+use crate::writer::{self, Answers, Writer};
 
 /// Bytes of path and query at most: what RFC 9110 asks everybody to support at least. No path of ours is longer than 80.
 const URI_BYTES: usize = 8000;
-
-/// How long a body may take before its rate counts.
-const BODY_START: Duration = Duration::from_secs(3);
 
 /// Messages in one request at most.
 const BATCH_ITEMS: usize = 1000;
@@ -60,8 +54,8 @@ pub(crate) struct Ingest {
     body_rate: u64,
     body_memory: Arc<BodyMemory>,
     watch: Watch,
-    writer: Writer,
-    ignored: Ignored,
+    pub(crate) writer: Writer,
+    pub(crate) ignored: Ignored,
     fallback: Option<Arc<dyn Fallback>>,
     metrics: Metrics,
 }
@@ -279,7 +273,7 @@ impl Ingest {
         if body.size_hint().lower() > limit {
             return Err(Rejection::TooLarge { limit });
         }
-        let pace = BodyPace { started, limit: self.body_timeout, rate: self.body_rate };
+        let pace = Pace { started, limit: self.body_timeout, rate: self.body_rate };
         let mut held = self.body_memory.hold();
         let body = collect(body, limit, pace, &mut held).await?.ok_or_else(|| self.too_many())?;
         Ok((body, held))
@@ -297,48 +291,12 @@ impl Ingest {
         Ok(json(outcome.code(), &outcome))
     }
 
-    /// Takes what MAX sends: mostly one update. It is told that all is well unless something could not be made safe: what it
-    /// is refused comes again, and after hours of that the bot is given up.
-    async fn take_updates(&self, source: &Source, trace: TraceParent, body: Bytes) -> Result<Answer, Rejection> {
-        source.limiter.check_source(NonZeroU32::MIN)?;
-        let (entries, mut ignored) = read_updates(source, trace, &body)?;
-        drop(body);
-        ignored.iter().for_each(|reason| self.ignored.note(reason));
-        if entries.is_empty() {
-            let reason = ignored.pop().unwrap_or("empty");
-            return Ok(json(StatusCode::OK, &NotTaken::because(reason)));
-        }
-        let updates = entries.len() + ignored.len();
-        let answers = self.writer.send(entries).map_err(|_| self.too_many())?.answers().await;
-        let (mut outcomes, mut conflicts) = (Vec::new(), 0);
-        for answer in answers {
-            match self.outcome(answer) {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(Rejection::Conflict { first }) => {
-                    tracing::warn!(%first, source = source.name, "another event came under an id that was accepted; ignored");
-                    conflicts += 1;
-                }
-                Err(rejection) => return Err(rejection),
-            }
-        }
-        if updates > 1 {
-            let accepted = outcomes.iter().filter(|outcome| outcome.durability.is_some()).count();
-            let duplicates = outcomes.len() - accepted;
-            let ignored = ignored.len() + conflicts;
-            return Ok(json(StatusCode::OK, &Updates { status: "accepted", accepted, duplicates, ignored }));
-        }
-        match outcomes.pop() {
-            Some(outcome) => Ok(json(StatusCode::OK, &outcome)),
-            None => Ok(json(StatusCode::OK, &NotTaken::because("conflict"))),
-        }
-    }
-
-    fn too_many(&self) -> Rejection {
+    pub(crate) fn too_many(&self) -> Rejection {
         Rejection::Unavailable { why: Unavailable::InFlight, retry_after: 1 }
     }
 
     /// What the sender of one message is told.
-    fn outcome(&self, result: writer::Answer) -> Result<Outcome, Rejection> {
+    pub(crate) fn outcome(&self, result: writer::Answer) -> Result<Outcome, Rejection> {
         let enqueued = result.map_err(|error| Rejection::of_queue(&error, self.retry_after()))?;
         match enqueued {
             Enqueued::New(id) => {
@@ -438,26 +396,7 @@ fn prepare(source: &Source, trace: TraceParent, body: &[u8]) -> Result<NewEntry,
     Ok(NewEntry::from(&message))
 }
 
-/// The events of a body, ready for the queue, and for each of the others why it is none.
-fn read_updates(source: &Source, trace: TraceParent, body: &[u8]) -> Result<(Entries, Vec<&'static str>), Rejection> {
-    let trace = trace.to_string();
-    let (mut entries, mut ignored) = (Entries::new(), Vec::new());
-    for update in max::decode(body, unix_now() * 1000, &trace) {
-        match update {
-            Ok(mut event) => {
-                if let Some(user) = &event.user {
-                    source.limiter.check_client(&user.id)?;
-                }
-                event.source = source.name.as_str().into();
-                entries.push(NewEntry::from(&event));
-            }
-            Err(reason) => ignored.push(reason.as_str()),
-        }
-    }
-    Ok((entries, ignored))
-}
-
-fn unix_now() -> i64 {
+pub(crate) fn unix_now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
@@ -491,66 +430,6 @@ fn check_framing(head: &Parts) -> Result<(), Rejection> {
     }
     let length = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
     if length > URI_BYTES { Err(Rejection::UriTooLong { limit: URI_BYTES }) } else { Ok(()) }
-}
-
-/// How fast a body has to come.
-struct BodyPace {
-    started: Instant,
-    limit: Duration,
-    /// Bytes a second; 0 is any.
-    rate: u64,
-}
-
-impl BodyPace {
-    /// Until when more has to come than these bytes.
-    fn deadline(&self, bytes: usize) -> Instant {
-        if self.rate == 0 {
-            return self.started + self.limit;
-        }
-        let earned = Duration::from_secs_f64(bytes as f64 / self.rate as f64);
-        self.started + (BODY_START + earned).min(self.limit)
-    }
-}
-
-/// The whole body, or none if there is no memory for it. A body of one frame is neither copied nor counted.
-async fn collect(body: &mut Incoming, limit: u64, pace: BodyPace, held: &mut Held) -> Result<Option<Bytes>, Rejection> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    loop {
-        let by = pace.deadline(first.len() + rest.len());
-        let Some(frame) = next_frame(body, by).await? else { break };
-        let Ok(data) = frame.into_data() else { continue };
-        let length = first.len() + rest.len() + data.len();
-        if length as u64 > limit {
-            return Err(Rejection::TooLarge { limit });
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            let copied = if rest.is_empty() { length } else { data.len() };
-            if !held.grow(copied) {
-                return Ok(None);
-            }
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&data);
-        }
-    }
-    Ok(Some(if rest.is_empty() { first } else { rest.freeze() }))
-}
-
-/// The next piece of a body, or none after the last one. Most are there already and need no timer.
-async fn next_frame(body: &mut Incoming, by: Instant) -> Result<Option<Frame<Bytes>>, Rejection> {
-    if body.is_end_stream() {
-        return Ok(None);
-    }
-    let there = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
-    let next = match there {
-        Poll::Ready(next) => next,
-        Poll::Pending => tokio::time::timeout_at(by.into(), body.frame()).await.map_err(|_| Rejection::BodyTimeout)?,
-    };
-    next.transpose().map_err(|_| Rejection::BodyBroken)
 }
 
 /// Continues the sender's trace, or begins one.

@@ -3,11 +3,12 @@
 //! `listen` has the sockets and `server` accepts connections, as many as `peers` admits of an address, with the
 //! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `http1` lets them rest between requests; `stop` ends
 //! them; `tls` shakes hands where it is configured; `pressure` says how much fits;
-//! `ingest` shows a request's whole way in two functions: `address`, `source` and `verify` say who sends, `decode` makes
-//! a message of the body or names every fault, `storable` among them what PostgreSQL could not hold, `limit` says when it
+//! `ingest` shows a request's whole way in two functions: `address`, `source` and `verify` say who sends, `body` reads, `decode`
+//! makes a message of the body or names every fault, `storable` among them what PostgreSQL could not hold, `limit` says when it
 //! is too much, `writer` appends it together with all requests that arrived at the same moment, `answer` and `rejection`
-//! make the answer; `max` reads the events of the other format, and `ignored` counts what is none; `fallback` has other paths
-//! served by somebody else. `guard` watches Redis beside it all and decides whether the gateway may accept.
+//! make the answer; `updates` is the way of MAX's events, which `max` reads, and `ignored` counts what is none; `fallback`
+//! has other paths served by somebody else, who may take a connection over (`upgrade`). `guard` watches Redis beside it all
+//! and decides whether the gateway may accept.
 //!
 //! The gateway never opens PostgreSQL.
 
@@ -30,6 +31,10 @@ mod streams;
 mod tls;
 
 mod ingest;
+
+mod body;
+
+mod updates;
 
 mod address;
 
