@@ -107,16 +107,17 @@ async fn identify(app: &App, head: &Parts) -> Result<Caller, Problem> {
     }
 }
 
-/// What stands in the header; none without one.
+/// The key that stands in the header; none without one. `Bearer` alone is what a shell makes of a variable that is not set.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let is_absent = !headers.contains_key(AUTHORIZATION);
         return if is_absent { Ok(None) } else { Err(Problem::Unauthorized { detail: NOT_A_KEY }) };
     };
-    let (scheme, key) = value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
+    let text = value.to_str().unwrap_or_default().trim();
+    let (scheme, key) = text.split_once(' ').unwrap_or((text, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::Unauthorized { detail: NO_KEY });
     }
-    Ok(Some(key.trim()))
+    Ok(Some(key.trim()).filter(|key| !key.is_empty()))
 }

@@ -97,14 +97,14 @@ impl Wanted {
     /// A name is looked for again if it is changed, and if it came from the profile of another id.
     async fn patch(self, app: &App, before: Employee) -> EmployeePatch {
         let Self { phone, mut max_id, first, last, university_id } = self;
-        let is_manual = before.profile_source == "manual";
+        let (is_manual, is_nobody) = (before.profile_source == "manual", before.profile_source == "default");
         let renamed = first.is_some() || last.is_some();
         let moved = max_id.as_ref().is_some_and(|id| *id != before.max_id);
         let mut name = None;
         if renamed || (moved && !is_manual) {
-            // What came from a profile is not given by anybody.
-            let base =
-                if is_manual || renamed { before.name } else { FullName { first: String::new(), last: String::new() } };
+            // What came from a profile is not given by anybody, and `Неизвестно` is no name.
+            let nothing = FullName { first: String::new(), last: String::new() };
+            let base = if (is_manual || renamed) && !is_nobody { before.name } else { nothing };
             let given = FullName { first: first.unwrap_or(base.first), last: last.unwrap_or(base.last) };
             let id = max_id.clone().unwrap_or(before.max_id);
             let named = names::resolve(app, given, id.as_deref(), phone.as_deref().unwrap_or(&before.phone)).await;

@@ -16,10 +16,15 @@ use crate::problem::{Problem, ProblemBody};
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CacheHealth {
     status: Status,
+    /// Whether its Redis answers just now.
+    #[schema(example = true)]
+    redis_connected: bool,
+    /// Why it does not; null if it does, or is not asked.
+    last_error: Option<String>,
     period: SpanCounted,
     /// Profiles that were looked for.
     #[schema(example = 5000)]
-    reads: i64,
+    total_operations: i64,
     /// Those that were there.
     #[schema(example = 4750)]
     hits: i64,
@@ -28,11 +33,11 @@ pub(super) struct CacheHealth {
     misses: i64,
     /// What got no answer in time, or one that nobody could read.
     #[schema(example = 5)]
-    errors: i64,
+    failed_operations: i64,
     /// `hits` of `hits` and `misses`, from 0 to 1.
     #[schema(example = 0.951)]
-    hit_rate: f64,
-    /// `errors` of `reads`, from 0 to 1.
+    cache_hit_rate: f64,
+    /// `failed_operations` of `total_operations`, from 0 to 1.
     #[schema(example = 0.001)]
     error_rate: f64,
     /// Milliseconds that Redis took, by profile.
@@ -78,9 +83,10 @@ struct Memory {
 /// The alert `cache_failures` fires when of the last 5 minutes' reads more than `CACHE_FAILURE_ALERT_THRESHOLD` failed.
 #[utoipa::path(get, path = "/monitoring/cache-health", params(Span), responses(
     (status = 200, description = "the cache's health", body = CacheHealth, example = json!({
-        "status": "healthy",
+        "status": "healthy", "redis_connected": true, "last_error": null,
         "period": {"from": "2026-07-01T23:00:00.000000Z", "to": "2026-07-02T00:00:00.000000Z", "resolution": "minute"},
-        "reads": 5000, "hits": 4750, "misses": 245, "errors": 5, "hit_rate": 0.951, "error_rate": 0.001,
+        "total_operations": 5000, "hits": 4750, "misses": 245, "failed_operations": 5,
+        "cache_hit_rate": 0.951, "error_rate": 0.001,
         "average_latency_ms": 0.4, "ping_ms": 0.6,
         "memory": {"used_bytes": 52428800, "max_bytes": 268435456, "used_percentage": 19.53},
     })),
@@ -94,25 +100,24 @@ pub(super) async fn cache_health(
     let period = span.period(Duration::HOUR)?;
     let (counts, server) = tokio::join!(app.store.cache_counts(period), server(&app));
     let counts = counts?;
-    let status = match &server {
-        Ok(_) if share(counts.errors, counts.reads()) > threshold => Status::Degraded,
-        Ok(_) => Status::Healthy,
-        Err(CacheError::Off) => Status::Disabled,
-        Err(error) => {
-            tracing::debug!(%error, "the cache's health");
-            Status::Unavailable
-        }
+    let (status, last_error) = match &server {
+        Ok(_) if share(counts.errors, counts.reads()) > threshold => (Status::Degraded, None),
+        Ok(_) => (Status::Healthy, None),
+        Err(CacheError::Off) => (Status::Disabled, None),
+        Err(error) => (Status::Unavailable, Some(error.to_string())),
     };
     let server = server.ok();
     let answered = counts.hits + counts.misses;
     Ok(Json(CacheHealth {
         status,
+        redis_connected: server.is_some(),
+        last_error,
         period: period.into(),
-        reads: counts.reads(),
+        total_operations: counts.reads(),
         hits: counts.hits,
         misses: counts.misses,
-        errors: counts.errors,
-        hit_rate: ratio(counts.hits, answered),
+        failed_operations: counts.errors,
+        cache_hit_rate: ratio(counts.hits, answered),
         error_rate: ratio(counts.errors, counts.reads()),
         average_latency_ms: thousandths(share(counts.us, answered)),
         ping_ms: server.map(|server| thousandths(server.took.as_micros() as f64)),

@@ -2,11 +2,13 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::{BySource, enabled, percentage, switched_off};
 use crate::api::App;
 use crate::extract::Json;
+use crate::moment;
 use crate::problem::{Problem, ProblemBody};
 
 /// Who of all users is known by name.
@@ -29,6 +31,9 @@ pub(super) struct Coverage {
     full_name_percentage: f64,
     /// All users, by what gave the name that counts.
     profiles_by_source: BySource,
+    /// When this was counted: now.
+    #[schema(example = "2026-07-01T12:00:00.000000Z", format = DateTime)]
+    last_updated: String,
 }
 
 /// How many users are known by name.
@@ -39,6 +44,7 @@ pub(super) struct Coverage {
         "total_users": 10000, "users_with_profiles": 8500, "users_with_full_names": 7200,
         "coverage_percentage": 85.0, "full_name_percentage": 72.0,
         "profiles_by_source": {"webhook": 6900, "user_input": 1600, "default": 1500},
+        "last_updated": "2026-07-01T12:00:00.000000Z",
     })),
     (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
 ))]
@@ -52,5 +58,6 @@ pub(super) async fn coverage(State(app): State<App>) -> Result<Json<Coverage>, P
         coverage_percentage: percentage(counts.named, counts.users),
         full_name_percentage: percentage(counts.full, counts.users),
         profiles_by_source: BySource::of(&counts),
+        last_updated: moment::text(OffsetDateTime::now_utc()),
     }))
 }

@@ -33,13 +33,20 @@ pub(super) struct WebhookStats {
     /// Milliseconds from acceptance to processing, of those that were processed; 0 if there are none.
     #[schema(example = 24.5)]
     average_processing_time_ms: f64,
+    /// Those of the processed ones that told of a person who is no bot.
+    #[schema(example = 1200)]
+    profiles_extracted: i64,
+    /// Those of them whose profile was stored. They are as many: an event is processed and its profile stored in one
+    /// transaction.
+    #[schema(example = 1200)]
+    profiles_stored: i64,
     /// Those that were processed, by type: MAX's own names, and `message_new` and `callback_query` for the short format.
     events_by_type: BTreeMap<String, i64>,
     /// Those that failed: `malformed`, `unknown`, `dead`.
-    failures_by_reason: BTreeMap<String, i64>,
+    errors_by_type: BTreeMap<String, i64>,
     /// Those that count neither as processed nor as failed: `disabled` came while webhooks were switched off, `foreign` are
     /// another messenger's.
-    ignored_by_reason: BTreeMap<String, i64>,
+    ignored_by_type: BTreeMap<String, i64>,
     /// The minute in which an event was processed last, also before the period; null if there never was one.
     #[schema(example = "2026-07-01T23:59:00.000000Z", format = DateTime)]
     last_event_at: Option<String>,
@@ -52,10 +59,10 @@ pub(super) struct WebhookStats {
     (status = 200, description = "the statistics", body = WebhookStats, example = json!({
         "period": {"from": "2026-07-01T00:00:00.000000Z", "to": "2026-07-02T00:00:00.000000Z", "resolution": "hour"},
         "total_events": 1250, "successful_events": 1238, "failed_events": 12, "error_rate": 0.0096,
-        "average_processing_time_ms": 24.5,
+        "average_processing_time_ms": 24.5, "profiles_extracted": 1200, "profiles_stored": 1200,
         "events_by_type": {"message_new": 1000, "callback_query": 200, "bot_started": 38},
-        "failures_by_reason": {"malformed": 2, "unknown": 9, "dead": 1},
-        "ignored_by_reason": {"foreign": 4},
+        "errors_by_type": {"malformed": 2, "unknown": 9, "dead": 1},
+        "ignored_by_type": {"foreign": 4},
         "last_event_at": "2026-07-01T23:59:00.000000Z",
     })),
     (status = 404, description = "the monitoring is switched off", body = ProblemBody, example = json!(switched_off())),
@@ -77,9 +84,11 @@ pub(super) async fn webhook_stats(
         failed_events: failures,
         error_rate: ratio(failures, processed + failures),
         average_processing_time_ms: (average * 10.0).round() / 10.0,
+        profiles_extracted: counts.people,
+        profiles_stored: counts.people,
         events_by_type: counts.by_kind,
-        failures_by_reason: counts.failed,
-        ignored_by_reason: counts.ignored,
+        errors_by_type: counts.failed,
+        ignored_by_type: counts.ignored,
         last_event_at: last_event_at.map(moment::text),
     }))
 }

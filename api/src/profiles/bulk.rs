@@ -102,7 +102,7 @@ impl ItemResult {
         (status = 200, description = "a result for each id", body = Results, example = json!({"results": [
             {"user_id": "12345", "status": "found", "profile": {
                 "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",
-                "user_provided_name": null, "has_full_name": true, "source": "webhook",
+                "user_provided_name": "", "has_full_name": true, "source": "webhook",
                 "last_updated": "2026-07-01T12:00:00.000000Z"
             }},
             {"user_id": "67890", "status": "not_found"}
@@ -136,7 +136,7 @@ pub(super) async fn bulk_get(State(app): State<App>, Json(body): Json<GetBody>) 
     responses(
         (status = 200, description = "a result for each item", body = Results, example = json!({"results": [
             {"user_id": "12345", "status": "updated", "profile": {
-                "user_id": "12345", "display_name": "Анна Ким", "max_first_name": "Анна", "max_last_name": null,
+                "user_id": "12345", "display_name": "Анна Ким", "max_first_name": "Анна", "max_last_name": "",
                 "user_provided_name": "Анна Ким", "has_full_name": true, "source": "user_input",
                 "last_updated": "2026-07-01T12:00:00.000000Z"
             }},

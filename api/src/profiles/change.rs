@@ -41,7 +41,7 @@ pub(super) struct NamesBody {
     responses(
         (status = 200, description = "the profile after it", body = ProfileBody, example = json!({
             "user_id": "12345", "display_name": "Иван Сергеевич Петров", "max_first_name": "Иван",
-            "max_last_name": null, "user_provided_name": "Иван Сергеевич Петров", "has_full_name": true,
+            "max_last_name": "", "user_provided_name": "Иван Сергеевич Петров", "has_full_name": true,
             "source": "user_input", "last_updated": "2026-07-01T12:00:00.000000Z"
         })),
     ))]
@@ -80,7 +80,7 @@ pub(super) struct NameBody {
     request_body(content = NameBody, example = json!({"name": "Анна Ким"})),
     responses(
         (status = 200, description = "the profile after it", body = ProfileBody, example = json!({
-            "user_id": "12345", "display_name": "Анна Ким", "max_first_name": "Анна", "max_last_name": null,
+            "user_id": "12345", "display_name": "Анна Ким", "max_first_name": "Анна", "max_last_name": "",
             "user_provided_name": "Анна Ким", "has_full_name": true, "source": "user_input",
             "last_updated": "2026-07-01T12:00:00.000000Z"
         })),

@@ -20,15 +20,15 @@ pub(crate) struct ProfileBody {
     /// What to call them: the name they gave, else MAX's first and last name, else `Неизвестно`.
     #[schema(example = "Иван Петров")]
     pub(crate) display_name: String,
-    /// As MAX has it.
-    #[schema(example = "Иван", required = true)]
-    pub(crate) max_first_name: Option<String>,
-    /// As MAX has it.
-    #[schema(example = "Петров", required = true)]
-    pub(crate) max_last_name: Option<String>,
-    /// As they gave it themselves.
-    #[schema(required = true)]
-    pub(crate) user_provided_name: Option<String>,
+    /// As MAX has it; empty if it has none.
+    #[schema(example = "Иван")]
+    pub(crate) max_first_name: String,
+    /// As MAX has it; empty if it has none.
+    #[schema(example = "Петров")]
+    pub(crate) max_last_name: String,
+    /// As they gave it themselves; empty if they have not.
+    #[schema(example = "")]
+    pub(crate) user_provided_name: String,
     /// Whether both MAX names are known, or a name of two words was given.
     #[schema(example = true)]
     pub(crate) has_full_name: bool,
@@ -48,9 +48,9 @@ impl From<Profile> for ProfileBody {
             source: profile.source.as_str(),
             last_updated: moment::text(profile.last_updated),
             user_id: profile.user_id,
-            max_first_name: profile.names.max_first_name,
-            max_last_name: profile.names.max_last_name,
-            user_provided_name: profile.names.user_provided_name,
+            max_first_name: profile.names.max_first_name.unwrap_or_default(),
+            max_last_name: profile.names.max_last_name.unwrap_or_default(),
+            user_provided_name: profile.names.user_provided_name.unwrap_or_default(),
         }
     }
 }

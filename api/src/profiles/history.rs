@@ -58,24 +58,21 @@ struct Change {
     phone_changed: bool,
 }
 
-/// The names of a profile at a time.
+/// The names of a profile at a time; empty where there was none.
 #[derive(Serialize, ToSchema)]
 #[schema(as = NamesThen)]
 struct NamesThen {
-    #[schema(required = true)]
-    max_first_name: Option<String>,
-    #[schema(required = true)]
-    max_last_name: Option<String>,
-    #[schema(required = true)]
-    user_provided_name: Option<String>,
+    max_first_name: String,
+    max_last_name: String,
+    user_provided_name: String,
 }
 
 impl From<Names> for NamesThen {
     fn from(names: Names) -> Self {
         Self {
-            max_first_name: names.max_first_name,
-            max_last_name: names.max_last_name,
-            user_provided_name: names.user_provided_name,
+            max_first_name: names.max_first_name.unwrap_or_default(),
+            max_last_name: names.max_last_name.unwrap_or_default(),
+            user_provided_name: names.user_provided_name.unwrap_or_default(),
         }
     }
 }
@@ -103,7 +100,7 @@ impl From<ProfileEvent> for Change {
         (status = 200, description = "a page of changes", body = HistoryPage, example = json!({"items": [{
             "changed_at": "2026-07-01T12:00:00.000000Z", "event_at": "2026-07-01T11:59:58.000000Z", "cause": "webhook",
             "actor": "1-1782907198000-0", "old": null,
-            "new": {"max_first_name": "Иван", "max_last_name": "Петров", "user_provided_name": null},
+            "new": {"max_first_name": "Иван", "max_last_name": "Петров", "user_provided_name": ""},
             "phone_changed": false
         }], "next": null})),
         (status = 404, description = "this id was never seen", body = ProblemBody, content_type = "application/problem+json",

@@ -75,7 +75,7 @@ pub(super) struct SearchPage {
 #[utoipa::path(get, path = "/profiles", params(SearchQuery), responses(
     (status = 200, description = "a page of profiles", body = SearchPage, example = json!({"items": [{
         "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",
-        "user_provided_name": null, "has_full_name": true, "source": "webhook",
+        "user_provided_name": "", "has_full_name": true, "source": "webhook",
         "last_updated": "2026-07-01T12:00:00.000000Z"
     }], "next": null})),
 ))]

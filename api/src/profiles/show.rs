@@ -13,7 +13,7 @@ use crate::problem::{Problem, ProblemBody};
     responses(
         (status = 200, description = "what is known", body = ProfileBody, example = json!({
             "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",
-            "user_provided_name": null, "has_full_name": true, "source": "webhook",
+            "user_provided_name": "", "has_full_name": true, "source": "webhook",
             "last_updated": "2026-07-01T12:00:00.000000Z"
         })),
         (status = 404, description = "this id was never seen", body = ProblemBody, content_type = "application/problem+json",

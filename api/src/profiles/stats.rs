@@ -21,7 +21,7 @@ pub(super) struct StatsBody {
     /// Those with a full name: both MAX names, or a name of two words that they gave.
     #[schema(example = 700)]
     profiles_with_full_name: i64,
-    by_source: BySource,
+    profiles_by_source: BySource,
     completeness: Completeness,
     freshness: Freshness,
 }
@@ -72,7 +72,11 @@ impl From<ProfileStats> for StatsBody {
             total_profiles: stats.total,
             profiles_with_name: stats.named,
             profiles_with_full_name: stats.full,
-            by_source: BySource { user_input: of("user_input"), webhook: of("webhook"), default: of("default") },
+            profiles_by_source: BySource {
+                user_input: of("user_input"),
+                webhook: of("webhook"),
+                default: of("default"),
+            },
             completeness: Completeness {
                 full: stats.full,
                 partial: stats.named - stats.full,
@@ -95,7 +99,7 @@ impl From<ProfileStats> for StatsBody {
 #[utoipa::path(get, path = "/profiles/stats", responses(
     (status = 200, description = "the numbers", body = StatsBody, example = json!({
         "total_profiles": 1000, "profiles_with_name": 900, "profiles_with_full_name": 700,
-        "by_source": {"user_input": 100, "webhook": 800, "default": 100},
+        "profiles_by_source": {"user_input": 100, "webhook": 800, "default": 100},
         "completeness": {"full": 700, "partial": 200, "none": 100, "full_ratio": 0.7},
         "freshness": {"today": 50, "last_7_days": 250, "last_30_days": 300, "older": 400}
     })),

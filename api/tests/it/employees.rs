@@ -45,7 +45,7 @@ async fn the_samples_of_the_guide_work_more_than_once() {
         (&"+1234567890".into(), &"test".into(), &1.into())
     );
     assert_eq!(house.get(&format!("/employees/{}", one["id"])).await.is(200), one);
-    assert_eq!(named(&house.hire(&json!({"phone": "+1234567890"})).await), ("Неизвестно", "", "default"));
+    assert_eq!(named(&house.hire(&json!({"phone": "+1234567890"})).await), ("Неизвестно", "Неизвестно", "default"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,10 +59,10 @@ async fn a_name_comes_from_the_request_then_the_user_then_max_then_nowhere() {
     };
     assert_eq!(named(&hire("2".into(), "Given".into()).await), ("Given", "", "manual"));
     let told = hire(2.into(), Value::Null).await;
-    assert_eq!(named(&told), ("Анна", "Мария Ким", "user_input"));
+    assert_eq!(named(&told), ("Анна Мария Ким", "", "user_input"));
     assert_eq!(told["profile_last_updated"], house.get("/profiles/2").await.is(200)["last_updated"]);
     assert_eq!(named(&hire("1".into(), "".into()).await), ("Иван", "Петров", "webhook"));
-    assert_eq!(named(&hire("unseen".into(), Value::Null).await), ("Неизвестно", "", "default"));
+    assert_eq!(named(&hire("unseen".into(), Value::Null).await), ("Неизвестно", "Неизвестно", "default"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,9 +104,9 @@ async fn profiles_that_cannot_be_read_in_time_keep_nobody_out() {
     let mut somebody = Session::open(&house.database).await.unwrap();
     somebody.run("BEGIN; LOCK TABLE profiles IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let employee = house.hire(&json!({"phone": "+1234567890", "max_id": "1"})).await;
-    assert_eq!((named(&employee), &employee["max_id"]), (("Неизвестно", "", "default"), &"1".into()));
+    assert_eq!((named(&employee), &employee["max_id"]), (("Неизвестно", "Неизвестно", "default"), &"1".into()));
     let by_phone = house.hire(&json!({"phone": "+79194961182"})).await;
-    assert_eq!(named(&by_phone), ("Неизвестно", "", "default"));
+    assert_eq!(named(&by_phone), ("Неизвестно", "Неизвестно", "default"));
     somebody.run("ROLLBACK").await.unwrap();
     assert_eq!(
         named(&house.hire(&json!({"phone": "+1234567890", "max_id": "1"})).await),
@@ -170,7 +170,8 @@ async fn an_employee_is_changed_field_by_field_and_removed() {
         (json!({"first_name": "Аня", "university_id": null}), ("Аня", "Ким", "manual"), Value::Null),
         (json!({"max_id": "1"}), ("Аня", "Ким", "manual"), Value::Null),
         (json!({"first_name": null, "last_name": ""}), ("Иван", "Петров", "webhook"), Value::Null),
-        (json!({"max_id": null}), ("Неизвестно", "", "default"), Value::Null),
+        (json!({"max_id": null}), ("Неизвестно", "Неизвестно", "default"), Value::Null),
+        (json!({"first_name": "Аня"}), ("Аня", "", "manual"), Value::Null),
     ] {
         let employee = house.patch(&id, &body).await.is(200);
         assert_eq!((named(&employee), &employee["university_id"]), (name, &university), "{body}");

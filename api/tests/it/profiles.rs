@@ -52,7 +52,7 @@ async fn a_profile_is_answered_field_for_field() {
     assert!(form, "{updated}");
     let expected = json!({
         "user_id": "12345", "display_name": "Иван Петров", "max_first_name": "Иван", "max_last_name": "Петров",
-        "user_provided_name": null, "has_full_name": true, "source": "webhook", "last_updated": null
+        "user_provided_name": "", "has_full_name": true, "source": "webhook", "last_updated": null
     });
     assert_eq!(profile, expected);
     house.know("7", "", "").await;
@@ -308,7 +308,7 @@ async fn the_numbers_of_all_profiles_add_up() {
         (&stats["total_profiles"], &stats["profiles_with_name"], &stats["profiles_with_full_name"]),
         (&3.into(), &2.into(), &1.into())
     );
-    assert_eq!(stats["by_source"], json!({"user_input": 0, "webhook": 2, "default": 1}));
+    assert_eq!(stats["profiles_by_source"], json!({"user_input": 0, "webhook": 2, "default": 1}));
     assert_eq!(stats["completeness"]["none"], 1);
     let fresh = stats["freshness"].as_object().unwrap();
     assert_eq!(fresh.values().map(|n| n.as_i64().unwrap()).sum::<i64>(), 3, "{stats}");

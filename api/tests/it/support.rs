@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{HeaderMap, Method, Request};
+use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -164,9 +164,7 @@ pub(crate) async fn new_key(store: &Store, role: Role) -> ApiKey {
 pub(crate) async fn send(request: Request<Full<Bytes>>) -> Reply {
     let pool: Pool<HttpConnector, Full<Bytes>> = Pool::builder(TokioExecutor::new()).build_http();
     let answer = tokio::time::timeout(PATIENCE, pool.request(request)).await.expect("an answer").expect("an answer");
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.expect("a body").to_bytes();
-    Reply { status: head.status.as_u16(), headers: head.headers, body }
+    Reply::of(answer).await
 }
 
 /// An answer.
@@ -178,6 +176,13 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// Reads an answer to its end.
+    pub(crate) async fn of<B: hyper::body::Body<Error: std::fmt::Debug>>(answer: Response<B>) -> Self {
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        Self { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
     /// The body, as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {

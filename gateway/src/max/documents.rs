@@ -29,6 +29,24 @@ struct Message<'a> {
     /// Unix seconds.
     #[serde(default)]
     timestamp: Option<i64>,
+    #[serde(borrow, default)]
+    chat: Option<Chat<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Chat<'a> {
+    #[serde(borrow)]
+    chat_id: &'a RawValue,
+}
+
+impl Chat<'_> {
+    /// Negative for groups. What is no id names no dialog, and keeps no message out.
+    fn id(self) -> String {
+        match serde_json::from_str::<i64>(self.chat_id.get()) {
+            Ok(number) => number.to_string(),
+            Err(_) => user_id(self.chat_id).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,7 +79,7 @@ fn message<'a>(message: Message<'a>, now_ms: i64, trace: &'a str) -> Result<Even
     let content = Content {
         id: id.clone().into(),
         client: client.into(),
-        dialog: "".into(),
+        dialog: message.chat.map(Chat::id).unwrap_or_default().into(),
         text: message.text.map(storable),
         sent_ms,
         extra: None,

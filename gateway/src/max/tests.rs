@@ -194,6 +194,15 @@ fn the_documents_format_is_read_as_they_print_it() {
     assert_eq!(one(press).unwrap().user.unwrap().first_name.as_deref(), Some("Иван"));
     let known = r#"{"type":"message_new","message":{"id":5,"from":{"user_id":1},"text":"x"}}"#;
     assert_eq!(one(known).unwrap().id, "mn:5");
+    for (chat, dialog) in
+        [("67890", "67890"), ("-70801090403050", "-70801090403050"), (r#""a""#, "a"), ("1.5", ""), ("{}", "")]
+    {
+        let body = format!(
+            r#"{{"type":"message_new","message":{{"from":{{"user_id":1}},"chat":{{"chat_id":{chat},"type":"private"}}}}}}"#
+        );
+        let Some(MessageChange::Created(content)) = one(&body).unwrap().message else { panic!("a new message") };
+        assert_eq!(content.dialog, dialog);
+    }
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(crate) const FRESH: &str = "profiles.fresh";
 pub(crate) const EVENTS: &str = "events.";
 /// Milliseconds from their acceptance to their processing, added up: by minute.
 pub(crate) const EVENTS_MS: &str = "events.ms";
+/// Those that told of a person: by minute.
+pub(crate) const EVENTS_PEOPLE: &str = "events.people";
 /// Webhooks that were no events, or became dead letters, for the reason behind the dot: by minute. Copied from the queue; the
 /// shard is its partition.
 pub(crate) const FAILED: &str = "failed.";

@@ -11,6 +11,7 @@ mod deploy;
 mod descriptors;
 mod dlq;
 mod doctor;
+mod documents;
 mod drill;
 mod failover;
 mod faults;

@@ -156,7 +156,7 @@ async fn the_phases_of_the_rollout_and_the_way_back_lose_nothing_that_was_accept
     let (mut messenger, max) = (Ledger::start(up.port, 2), Max::start(up.port));
 
     // 1. Deployed, and MAX is not listened to yet.
-    let disabled = async || get(&up, "/monitoring/webhook/stats").await.1["ignored_by_reason"]["disabled"].as_i64();
+    let disabled = async || get(&up, "/monitoring/webhook/stats").await.1["ignored_by_type"]["disabled"].as_i64();
     eventually("what comes is counted", PATIENCE, async || disabled().await.is_some_and(|n| n > 10)).await;
     assert_eq!((max.taken(), number(&data, "SELECT count(*) FROM profiles").await), (0, 0));
     assert_eq!(helped(&up).await.len(), 0);

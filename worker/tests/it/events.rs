@@ -122,6 +122,7 @@ async fn a_created_message_becomes_rows_and_its_sender_a_profile() {
     assert_eq!(world.texts(history).await, ["7|webhook|t|Анна"]);
     let expected = [
         "events.message_created 1",
+        "events.people 1",
         "profiles 1",
         "profiles.fresh 1",
         "profiles.full 1",
@@ -224,6 +225,7 @@ async fn events_without_a_message_leave_their_key_and_whoever_is_merely_seen_a_n
     assert_eq!(world.profiles().await[0], "7|Анна|-|+79990000000|webhook|f");
     let expected = [
         "events.bot_started 4",
+        "events.people 3",
         "profiles 2",
         "profiles.fresh 2",
         "profiles.named 1",

@@ -14,18 +14,15 @@ pub struct FullName {
 impl FullName {
     /// What somebody without any name is called.
     pub fn nobody() -> Self {
-        Self { first: NOBODY.to_owned(), last: String::new() }
+        Self { first: NOBODY.to_owned(), last: NOBODY.to_owned() }
     }
 
-    /// The name that counts of a person, and where it comes from. A name that they told themselves is parted behind its
-    /// first word.
+    /// The name that counts of a person, and where it comes from. A name that they told themselves is the first one, whole:
+    /// which of its words is what, nobody knows.
     pub fn of(names: &Names) -> Option<(Self, NameSource)> {
         let name = match (&names.user_provided_name, names.source()) {
             (_, NameSource::Default | NameSource::Manual) => return None,
-            (Some(told), _) => {
-                let (first, last) = told.trim().split_once(char::is_whitespace).unwrap_or((told.trim(), ""));
-                Self { first: first.to_owned(), last: last.trim().to_owned() }
-            }
+            (Some(told), _) => Self { first: told.clone(), last: String::new() },
             (None, _) => Self {
                 first: names.max_first_name.clone().unwrap_or_default(),
                 last: names.max_last_name.clone().unwrap_or_default(),
@@ -72,12 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn the_name_that_counts_is_parted_into_first_and_last() {
+    fn a_name_that_was_told_is_one_and_maxs_are_two() {
         for (names, expected) in [
             (names("Иван", "Петров", ""), Some((name("Иван", "Петров"), NameSource::Webhook))),
             (names("", "Петров", ""), Some((name("", "Петров"), NameSource::Webhook))),
             (names("Иван", "Петров", "Анна"), Some((name("Анна", ""), NameSource::UserInput))),
-            (names("", "", "Анна  Мария Ким"), Some((name("Анна", "Мария Ким"), NameSource::UserInput))),
+            (names("", "", "Анна  Мария Ким"), Some((name("Анна  Мария Ким", ""), NameSource::UserInput))),
             (names("", "", ""), None),
         ] {
             assert!(FullName::of(&names) == expected);

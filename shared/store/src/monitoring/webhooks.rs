@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::Period;
-use crate::tally::{EVENTS, EVENTS_MS, FAILED};
+use crate::tally::{EVENTS, EVENTS_MS, EVENTS_PEOPLE, FAILED};
 use crate::{Store, StoreError};
 
 /// Reasons that are nobody's failure: somebody else's webhook on this path, or all of them switched off.
@@ -23,6 +23,8 @@ pub struct WebhookCounts {
     pub ignored: BTreeMap<String, i64>,
     /// Milliseconds from acceptance to processing, of all that were processed.
     pub ms: i64,
+    /// Those of the processed ones that told of a person.
+    pub people: i64,
 }
 
 impl WebhookCounts {
@@ -42,6 +44,7 @@ impl WebhookCounts {
             (Some(reason), _) if NO_FAILURES.contains(&reason) => (&mut self.ignored, reason),
             (Some(reason), _) => (&mut self.failed, reason),
             (None, _) if what == EVENTS_MS => return self.ms += n,
+            (None, _) if what == EVENTS_PEOPLE => return self.people += n,
             (None, Some(kind)) => (&mut self.by_kind, kind),
             (None, None) => return,
         };
@@ -113,6 +116,7 @@ mod tests {
             ("events.message_created", 5),
             ("events.bot_started", 2),
             ("events.ms", 90),
+            ("events.people", 6),
             ("failed.unknown", 1),
             ("failed.dead", 2),
             ("failed.disabled", 7),
@@ -121,7 +125,7 @@ mod tests {
         ] {
             counts.add(what, n);
         }
-        assert_eq!((counts.processed(), counts.failures(), counts.ms), (7, 3, 90));
+        assert_eq!((counts.processed(), counts.failures(), counts.ms, counts.people), (7, 3, 90, 6));
         assert_eq!(counts.ignored.values().sum::<i64>(), 15);
     }
 }

@@ -74,14 +74,16 @@ impl<'a> Told<'a> {
 /// Counts the events of sources that send more than messages.
 pub(super) fn count<'a>(events: impl Iterator<Item = &'a NewEvent>, tally: &mut Tally) {
     let now = OffsetDateTime::now_utc();
-    let (mut of_kind, mut took) = (BTreeMap::<&str, i64>::new(), time::Duration::ZERO);
+    let (mut of_kind, mut people, mut took) = (BTreeMap::<&str, i64>::new(), 0, time::Duration::ZERO);
     for event in events {
         let Some(news) = &event.news else { continue };
         *of_kind.entry(&news.kind).or_default() += 1;
+        people += i64::from(news.person.is_some());
         took += (now - event.place.accepted_at()).max(time::Duration::ZERO);
     }
     for (kind, n) in of_kind {
         tally.minute(format!("{}{kind}", tally::EVENTS), now, n);
     }
+    tally.minute(tally::EVENTS_PEOPLE, now, people);
     tally.minute(tally::EVENTS_MS, now, i64::try_from(took.whole_milliseconds()).unwrap_or(i64::MAX));
 }

@@ -46,14 +46,31 @@ mod micros {
     }
 }
 
+/// The customer's documents know no null: a name that is not there is an empty text in JSON.
+mod or_empty {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+        // The history has null.
+        Ok(Option::<String>::deserialize(deserializer)?.filter(|name| !name.is_empty()))
+    }
+}
+
 /// The names of a person. Each is none or not empty. No `Debug`: they are personal data.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Names {
     /// As MAX has it.
+    #[serde(with = "or_empty")]
     pub max_first_name: Option<String>,
     /// As MAX has it.
+    #[serde(with = "or_empty")]
     pub max_last_name: Option<String>,
     /// As they told it themselves.
+    #[serde(with = "or_empty")]
     pub user_provided_name: Option<String>,
 }
 
@@ -196,9 +213,10 @@ mod tests {
             last_updated: datetime!(2026-01-02 03:04:05.6 UTC),
             source: NameSource::Webhook,
         };
-        let json = r#"{"user_id":"12345","max_first_name":"Иван","max_last_name":"Петров","user_provided_name":null,"last_updated":"2026-01-02T03:04:05.600000Z","source":"webhook"}"#;
+        let json = r#"{"user_id":"12345","max_first_name":"Иван","max_last_name":"Петров","user_provided_name":"","last_updated":"2026-01-02T03:04:05.600000Z","source":"webhook"}"#;
         assert_eq!(profile.to_json(), json);
         assert!(serde_json::from_str::<Profile>(json).unwrap() == profile);
         assert_eq!(profile.version(), "2026-01-02T03:04:05.600000Z");
+        assert!(Names::deserialize(profile.names.to_value(None)).unwrap() == profile.names);
     }
 }
