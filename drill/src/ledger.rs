@@ -1,6 +1,7 @@
 //! The books, kept outside of the system: what was sent, and what the sender was told.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -8,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
+
+use crate::max::Event;
 
 /// What the sender knows of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +42,11 @@ pub(crate) enum Kind {
     Poison,
     /// One that the gateway has to refuse.
     Invalid,
+    /// An event of MAX that makes no message: it leaves its key alone.
+    Silent,
 }
 
-/// One message of one sender.
+/// One message of one sender, or one event of MAX that makes none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) kind: Kind,
@@ -72,6 +77,8 @@ pub(crate) struct Name {
 pub(crate) struct Ledger {
     run: u32,
     books: Vec<Mutex<Vec<Record>>>,
+    /// MAX's events, sender by sender in the order of their times. Those that make messages are among them.
+    events: Vec<Mutex<Vec<Event>>>,
     file: Mutex<BufWriter<File>>,
     answers: Mutex<Answers>,
     started: Instant,
@@ -86,14 +93,17 @@ pub struct Answers {
     pub repeats_told_otherwise: u64,
     /// Other content under a known id that was not refused.
     pub conflicts_taken: u64,
+    /// Events of MAX that were said to be none, although nothing is wrong with them.
+    pub events_ignored: u64,
 }
 
 impl Ledger {
-    /// Opens the books; every attempt is also written to `path`, a line each.
+    /// Opens the books; every attempt, and what each event of MAX is, is also written to `path`, a line each.
     pub(crate) fn open(path: &Path, run: u32, senders: u16) -> io::Result<Self> {
         let file = Mutex::new(BufWriter::with_capacity(1 << 16, File::create(path)?));
         let books = (0..senders).map(|_| Mutex::default()).collect();
-        Ok(Self { run, books, file, answers: Mutex::default(), started: Instant::now() })
+        let events = (0..senders).map(|_| Mutex::default()).collect();
+        Ok(Self { run, books, events, file, answers: Mutex::default(), started: Instant::now() })
     }
 
     /// Enters a new message before it is sent for the first time.
@@ -101,6 +111,18 @@ impl Ledger {
         let mut book = self.book(sender);
         book.push(Record { kind, outcome: Outcome::Failed, truth: 0, two_truths: false, doubted: false });
         Name { sender, number: (book.len() - 1) as u32 }
+    }
+
+    /// Enters what an event of MAX is, whose name must be new.
+    pub(crate) fn describe(&self, event: Event) {
+        lock(&self.events[usize::from(event.name.sender)]).push(event);
+        let (user, names) = (event.user.id(), event.renamed);
+        self.write(format_args!(
+            "{} is {} at {} of {user}, renamed {names} times",
+            self.id(event.name),
+            event.id(self),
+            event.at_ms
+        ));
     }
 
     /// Enters what the sender was told. A message that was once acknowledged stays so, and one of which nobody knows
@@ -120,10 +142,13 @@ impl Ledger {
         }
         drop(book);
         self.count(status);
+        self.write(format_args!("{} {} {status}", self.id(name), outcome.name()));
+    }
+
+    fn write(&self, line: fmt::Arguments<'_>) {
         let ms = self.started.elapsed().as_millis();
         // A full disk under the books must not go unnoticed.
-        writeln!(lock(&self.file), "{ms} {} {} {status}", self.id(name), outcome.name())
-            .expect("the ledger is written");
+        writeln!(lock(&self.file), "{ms} {line}").expect("the ledger is written");
     }
 
     /// Counts an answer that changes nothing in the books.
@@ -146,6 +171,11 @@ impl Ledger {
         if (200..300).contains(&status) {
             lock(&self.answers).conflicts_taken += 1;
         }
+    }
+
+    /// Enters that an event of MAX was said to be none.
+    pub(crate) fn ignored(&self) {
+        lock(&self.answers).events_ignored += 1;
     }
 
     pub(crate) fn record(&self, name: Name) -> Option<Record> {
@@ -176,6 +206,11 @@ impl Ledger {
             all.extend((0..).zip(book.iter()).map(|(number, record)| (Name { sender, number }, *record)));
         }
         all
+    }
+
+    /// All events of MAX, sender by sender in the order of their times.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.iter().flat_map(|events| lock(events).clone()).collect()
     }
 
     pub(crate) fn answers(&self) -> Answers {

@@ -1,7 +1,7 @@
 //! A drill: real processes under load, faults on purpose, and a judge who keeps books outside of the system.
 //!
-//! A run starts a private stack (`stack`) with proxies on all ways between the parts. Senders (`load`) post messages as
-//! providers do and enter every answer into the `ledger`. Meanwhile two injectors (`inject`) strike, each by a
+//! A run starts a private stack (`stack`) with proxies on all ways between the parts. Senders (`load`) post messages and
+//! MAX's events (`max`) as providers do and enter every answer into the `ledger`. Meanwhile two injectors (`inject`) strike, each by a
 //! `plan` drawn from the seed. Then everything is healed, what is in flight has to drain in bounded time, and the
 //! `judge` compares the ledger with the rows and the dead letters. The `report` says what was found, in three forms.
 
@@ -13,6 +13,7 @@ mod stack;
 
 mod ledger;
 mod load;
+mod max;
 mod post;
 
 mod inject;

@@ -129,7 +129,7 @@ pub async fn run(options: &DrillOptions, stop: &Shutdown, progress: impl Fn(&Pro
     let shared = load.shared();
     load.stop().await?;
     progress(&course.progress("waiting until nothing is in flight", &shared));
-    let drained = drain(&stack.queue, 2 * options.patience).await;
+    let drained = drain(&stack.queue, &stack.store, 2 * options.patience).await;
     course.sampling.cancel();
     sampling.await?;
     progress(&course.progress("comparing the ledger with rows and dead letters", &shared));

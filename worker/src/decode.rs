@@ -9,6 +9,7 @@ use uuid::Uuid;
 use weir_core::dead_letter::DeadLetter;
 use weir_core::event::{Content, EVENT_VERSION, Event, MessageChange, User};
 use weir_core::message::{ENTRY_VERSION, Message, MessageId, MessageKey};
+use weir_core::planted::{self, Planted};
 use weir_core::queue::consume::Entry;
 use weir_core::trace::TraceParent;
 use weir_store::{Effect, NewEvent, News, Person, Place};
@@ -75,7 +76,10 @@ fn new_message(partition: u16, entry: &Entry, message: Message<'_>) -> Result<Ne
 
 fn new_event(partition: u16, entry: &Entry, event: Event<'_>) -> Result<NewEvent, Fault> {
     let origin = origin(partition, entry)?;
-    let at = time_of(event.at_ms)?;
+    let at = match planted::is(Planted::ArrivalCounts) {
+        true => OffsetDateTime::now_utc(),
+        false => time_of(event.at_ms)?,
+    };
     let (key, fingerprint, trace_id) = (event.key(), event.fingerprint(), trace_id(&event.traceparent));
     let source: Arc<str> = Arc::from(&*event.source);
     let key_of = |id: &str| Uuid::from_bytes(MessageKey::new(&source, id).0);

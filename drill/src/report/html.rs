@@ -63,15 +63,20 @@ impl Report {
         let verdict = &self.verdict;
         let rows = [
             ("messages sent", verdict.sent),
+            ("of them events of MAX", verdict.events),
             ("acknowledged", verdict.acknowledged),
             ("refused every time", verdict.refused),
             ("of which nobody knows", verdict.unknown),
             ("rows", verdict.rows),
+            ("events that make no message", verdict.silent),
+            ("profiles", verdict.people),
             ("dead letters", verdict.dead),
             ("lost", verdict.lost),
             ("there more than once", verdict.doubled),
             ("there without having been accepted", verdict.phantoms),
             ("2xx that were not true", verdict.wrong_2xx),
+            ("edits and removals not as acknowledged", verdict.stale_texts + verdict.wrong_removals),
+            ("profiles not as acknowledged", verdict.wrong_people),
             ("processes killed", self.kills as u64),
         ];
         page.push_str("<table>");

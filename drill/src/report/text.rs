@@ -26,11 +26,14 @@ impl Report {
         let verdict = &self.verdict;
         let mut line = |what: &str, n: u64| writeln!(f, "  {what:<44} {n:>12}");
         line("messages sent", verdict.sent)?;
+        line("  of them events of MAX", verdict.events)?;
         line("  acknowledged", verdict.acknowledged)?;
         line("  refused every time", verdict.refused)?;
         line("  of which nobody knows", verdict.unknown)?;
         line("  acknowledged after a doubt", verdict.resolved)?;
         line("rows", verdict.rows)?;
+        line("events that make no message", verdict.silent)?;
+        line("profiles", verdict.people)?;
         line("dead letters", verdict.dead)?;
         line("lost", verdict.lost)?;
         line("there more than once", verdict.doubled)?;
@@ -38,6 +41,8 @@ impl Report {
         line("2xx that were not true", verdict.wrong_2xx)?;
         line("acknowledged under two message_ids", verdict.two_truths)?;
         line("dead without a reason of their own", verdict.wrongly_dead)?;
+        line("edits and removals not as acknowledged", verdict.stale_texts + verdict.wrong_removals)?;
+        line("profiles not as acknowledged", verdict.wrong_people)?;
         let drained = verdict.drained_seconds.map_or("not".to_owned(), |seconds| format!("{seconds:.1} s"));
         writeln!(f, "  {:<44} {drained:>12}", "drained after the load")?;
         let answers: Vec<String> = verdict

@@ -20,17 +20,20 @@ pub enum Planted {
     UnfencedMove,
     /// While PostgreSQL is away every try counts against the message.
     OutageBurnsAttempts,
+    /// Of two events the one that a worker reads later counts, whenever they happened.
+    ArrivalCounts,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 6] = [
+    pub const ALL: [Planted; 7] = [
         Planted::AnswerBeforeFlush,
         Planted::AckBeforeCommit,
         Planted::NoReclaim,
         Planted::SetBeforeXadd,
         Planted::UnfencedMove,
         Planted::OutageBurnsAttempts,
+        Planted::ArrivalCounts,
     ];
 
     /// As `WEIR_PLANTED` names it.
@@ -42,6 +45,7 @@ impl Planted {
             Planted::SetBeforeXadd => "set-before-xadd",
             Planted::UnfencedMove => "unfenced-move",
             Planted::OutageBurnsAttempts => "outage-burns-attempts",
+            Planted::ArrivalCounts => "arrival-counts",
         }
     }
 }

@@ -12,7 +12,7 @@ const LAST_MS: i64 = 253_402_300_799_999;
 
 /// An entry of the queue, from where an event comes. It also says when the event was accepted. As text it is the message id
 /// that senders and operators see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::FromRow)]
 pub struct Place {
     /// The queue's partition.
     pub partition: i16,

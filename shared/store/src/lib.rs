@@ -44,7 +44,7 @@ pub use alerts::{Alert, AlertChange, AlertFacts, AlertFilter, AlertView, Finding
 pub use browse::{Client, Dialog, KeptMessage, Message, Moment};
 pub use cache::{DialogCache, DialogKey, KnownDialog};
 pub use class::Class;
-pub use drill::POISON_TEXT;
+pub use drill::{FoundPerson, FoundRow, LoneKey, POISON_TEXT};
 pub use employees::{
     Backfill, BackfillKind, BackfillStep, Employee, EmployeeFilter, EmployeePatch, FullName, NewEmployee, UndoStep,
 };

@@ -20,7 +20,7 @@ use crate::output::{json, line, remark};
 ///
 /// Starts a Redis, a PostgreSQL, gateways and workers of its own in a temporary folder; nothing else is touched. Faults
 /// and messages are drawn from the seed, which is printed. Every answer is entered in a ledger outside of the system;
-/// at the end the ledger is compared with the rows and the dead letters. Ctrl-C ends the faults and judges what was
+/// at the end the ledger is compared with the rows, the profiles and the dead letters. Ctrl-C ends the faults and judges what was
 /// done until then.
 #[derive(Debug, clap::Args)]
 #[command(

@@ -35,9 +35,10 @@ async fn a_short_drill_over_all_parts_is_green() {
     let verdict = &report["verdict"];
     let number = |name: &str| verdict[name].as_u64().unwrap_or_else(|| panic!("{name} in {verdict}"));
     assert!(number("acknowledged") > 1000, "{verdict}");
-    let (there, acknowledged) = (number("rows") + number("dead"), number("acknowledged"));
+    let (there, acknowledged) = (number("rows") + number("silent") + number("dead"), number("acknowledged"));
     assert!((acknowledged..=acknowledged + number("unknown")).contains(&there), "{verdict}");
     assert!(number("poison") > 0 && number("dead") >= number("poison"), "{verdict}");
+    assert!(number("events") > number("silent") && number("silent") > 100 && number("people") > 100, "{verdict}");
     assert_eq!(report["seed"], 7);
     assert!(report["kills"].as_u64() > Some(0) && report["loss_per_kill_at_most"].as_f64() > Some(0.0), "{report}");
     assert!(report["slices"].as_array().is_some_and(|slices| slices.len() > 20), "a timeline");
@@ -133,6 +134,11 @@ mod planted {
     #[tokio::test(flavor = "multi_thread")]
     async fn an_outage_that_burns_attempts_is_found() {
         is_found("outage-burns-attempts", "postgres-kill", "0.3", "nothing is wrong with").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_older_event_that_wins_because_it_is_read_later_is_found() {
+        is_found("arrival-counts", "worker-vanish,worker-freeze", "0.3", "last acknowledged edit").await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Senders as providers are: each repeats a message until it is acknowledged, and some give up.
 
+mod max;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +18,8 @@ use crate::ledger::{Kind, Ledger, Name, Outcome};
 use crate::post::{Connection, Reply};
 use crate::timeline::Timeline;
 
+use self::max::Bot;
+
 const ONE: &str = "/api/v1/webhook";
 const BATCH: &str = "/api/v1/webhook/batch";
 
@@ -26,6 +30,8 @@ const LAST_TRIES: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mix {
     pub(crate) batches: u32,
+    /// Events of MAX. Repeats and poison among them have the shares that they have among all.
+    pub(crate) events: u32,
     pub(crate) repeats: u32,
     pub(crate) contradictions: u32,
     pub(crate) invalid: u32,
@@ -36,7 +42,7 @@ pub(crate) struct Mix {
 
 impl Mix {
     pub(crate) const DRILL: Mix =
-        Mix { batches: 40, repeats: 20, contradictions: 5, invalid: 5, poison: 5, given_up: 100 };
+        Mix { batches: 40, events: 150, repeats: 20, contradictions: 5, invalid: 5, poison: 5, given_up: 100 };
 }
 
 /// How much is sent.
@@ -76,6 +82,10 @@ impl Shared {
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
+
+    fn count(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Load {
@@ -97,6 +107,7 @@ impl Load {
                 shared: shared.clone(),
                 stop: stop.clone(),
                 acknowledged: Vec::new(),
+                bot: Bot::new(),
             };
             tasks.spawn(sender.run());
         }
@@ -130,6 +141,7 @@ struct Sender {
     shared: Arc<Shared>,
     stop: Shutdown,
     acknowledged: Vec<Name>,
+    bot: Bot,
 }
 
 impl Sender {
@@ -150,6 +162,8 @@ impl Sender {
             };
             if drawn(mix.batches) {
                 self.send_batch().await;
+            } else if drawn(mix.events) {
+                self.send_event().await;
             } else if drawn(mix.repeats) {
                 self.repeat().await;
             } else if drawn(mix.contradictions) {
@@ -280,15 +294,9 @@ impl Sender {
     }
 
     fn acknowledge(&mut self, name: Name) {
-        self.shared.accepted.fetch_add(1, Ordering::Relaxed);
-        if self.shared.ledger.record(name).is_some_and(|record| record.kind != Kind::Good) {
-            return;
-        }
-        if self.acknowledged.len() < REMEMBERED {
-            self.acknowledged.push(name);
-        } else {
-            let at = self.rng.random_range(0..REMEMBERED);
-            self.acknowledged[at] = name;
+        self.shared.count();
+        if self.shared.ledger.record(name).is_some_and(|record| record.kind == Kind::Good) {
+            remember(&mut self.acknowledged, name, &mut self.rng);
         }
     }
 
@@ -304,6 +312,15 @@ impl Sender {
     /// A little longer and a little random, so that senders do not come back all at once.
     async fn pause(&mut self) {
         tokio::time::sleep(Duration::from_millis(self.rng.random_range(20..120))).await;
+    }
+}
+
+/// Adds something to a sender's memory, at random in the place of something else once it is full.
+fn remember<T>(memory: &mut Vec<T>, new: T, rng: &mut StdRng) {
+    if memory.len() < REMEMBERED {
+        memory.push(new);
+    } else {
+        memory[rng.random_range(0..REMEMBERED)] = new;
     }
 }
 

@@ -1,22 +1,29 @@
 //! The judgement: what was acknowledged against what is there.
 
+mod max;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use weir_core::dead_letter::DeadLetter;
 use weir_core::queue::Queue;
 use weir_core::queue::balance::Balance;
 use weir_core::queue::letters::Shelf;
-use weir_store::{Place as Entry, Store};
+use weir_store::{FoundRow, LoneKey, Place as Entry, Store};
 
+use self::max::Max;
 use crate::ledger::{self, Answers, Kind, Ledger, Name, Outcome, Record};
+use crate::max::SOURCE;
 
 /// What was found. Everything from `lost` on has to be 0.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Verdict {
-    /// Messages that were sent, each counted once.
+    /// Messages that were sent, each counted once. An event of MAX counts as one, also if it makes none.
     pub sent: u64,
+    /// Those of them that are events of MAX.
+    pub events: u64,
     /// Those of them with a 2xx.
     pub acknowledged: u64,
     /// Those that were refused every time.
@@ -27,8 +34,12 @@ pub struct Verdict {
     pub resolved: u64,
     /// Poison that was acknowledged.
     pub poison: u64,
-    /// Rows in PostgreSQL.
+    /// Rows of messages in PostgreSQL.
     pub rows: u64,
+    /// Events in PostgreSQL that made no message.
+    pub silent: u64,
+    /// Profiles in PostgreSQL.
+    pub people: u64,
     /// Dead letters.
     pub dead: u64,
     /// Entries that a worker found to be stored already.
@@ -52,9 +63,16 @@ pub struct Verdict {
     pub wrongly_dead: u64,
     /// Poison that is a row.
     pub poison_stored: u64,
+    /// Messages of MAX that say something else than their last acknowledged edit, or than what came later and may be there.
+    pub stale_texts: u64,
+    /// Messages of MAX that are removed and must not be, or the other way round.
+    pub wrong_removals: u64,
+    /// Profiles that are not there, or called otherwise than by the newest acknowledged event, or one that came later and
+    /// may be there; and those of people of whom nobody told.
+    pub wrong_people: u64,
     /// Accepted less what the queue accounts for.
     pub drift: i64,
-    /// Accepted less rows, dead letters and duplicates.
+    /// Accepted less rows, events without one, dead letters and duplicates.
     pub missing_in_the_sum: i64,
     /// Still in flight when the time to drain was over.
     pub stuck: u64,
@@ -76,19 +94,32 @@ impl Verdict {
             (self.two_truths, "messages were acknowledged under more than one message_id"),
             (self.wrongly_dead, "dead letters of messages that nothing is wrong with"),
             (self.poison_stored, "messages that PostgreSQL should refuse are rows"),
+            (self.stale_texts, "messages do not say what their last acknowledged edit says"),
+            (self.wrong_removals, "messages are removed that nobody removed, or there although they were removed"),
+            (
+                self.wrong_people,
+                "profiles are missing, of nobody, or not named as the newest acknowledged event names them",
+            ),
+            (self.answers.events_ignored, "events of MAX were called none although nothing is wrong with them"),
             (self.drift.unsigned_abs(), "messages that the queue's own balance does not account for"),
-            (self.missing_in_the_sum.unsigned_abs(), "messages off: rows + dead + duplicates is not what was accepted"),
+            (
+                self.missing_in_the_sum.unsigned_abs(),
+                "messages off: rows + events without one + dead + duplicates is not what was accepted",
+            ),
             (self.stuck, "messages are still in flight after the time to drain"),
         ];
         counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect()
     }
 }
 
-/// Waits until nothing is in flight. Gives the seconds it took, or `None` after `patience`.
-pub(crate) async fn drain(queue: &Queue, patience: Duration) -> Option<f64> {
+/// Waits until nothing is in flight, and no change waits for a message that is there. Gives the seconds it took, or `None`
+/// after `patience`.
+pub(crate) async fn drain(queue: &Queue, store: &Store, patience: Duration) -> Option<f64> {
     let started = Instant::now();
     while started.elapsed() < patience {
-        if queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0) {
+        if queue.balance().await.is_ok_and(|balance| balance.in_flight() == 0)
+            && store.owes_changes().await.is_ok_and(|owes| !owes)
+        {
             return Some(started.elapsed().as_secs_f64());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -103,17 +134,21 @@ pub(crate) async fn judge(
     store: &Store,
     drained_seconds: Option<f64>,
 ) -> Result<Verdict> {
-    let mut found = Found { ledger, places: HashMap::new(), strangers: Vec::new() };
-    let rows = store.each_row(|id, place| found.row(id, place)).await.context("the rows cannot be read")?;
-    let dead = dead_letters(queue, |id| found.letter(id)).await.context("the dead letters cannot be read")?;
+    let mut found = Found { ledger, max: Max::new(ledger), places: HashMap::new(), strangers: Vec::new() };
+    let rows = store.each_message(|row| found.row(&row)).await.context("the messages cannot be read")?;
+    let silent = store.each_lone_key(|key| found.lone_key(&key)).await.context("the keys cannot be read")?;
+    let people = store.each_person(|person| found.max.person(person)).await.context("the profiles cannot be read")?;
+    let dead = dead_letters(queue, |letter| found.letter(letter)).await.context("the dead letters cannot be read")?;
     let balance = queue.balance().await.context("the balance cannot be read")?;
-    let mut verdict = Verdict { rows, dead, drained_seconds, answers: ledger.answers(), ..Verdict::default() };
+    let answers = ledger.answers();
+    let mut verdict = Verdict { rows, silent, people, dead, drained_seconds, answers, ..Verdict::default() };
     verdict.account(&balance);
     verdict.judge_strangers(&found.strangers);
     for (name, record) in ledger.all() {
         let place = found.places.get(&name).copied().unwrap_or_default();
         verdict.judge_message(ledger, name, record, place);
     }
+    found.max.judge(&mut verdict);
     verdict.wrong_2xx += verdict.lost + verdict.answers.conflicts_taken;
     verdict.two_truths += verdict.answers.repeats_told_otherwise;
     Ok(verdict)
@@ -122,6 +157,7 @@ pub(crate) async fn judge(
 /// How often a message is there.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
+    /// Rows, or keys of an event that makes none.
     rows: u32,
     letters: u32,
     /// The row came from another entry than the sender was told.
@@ -130,28 +166,47 @@ struct Place {
 
 struct Found<'l> {
     ledger: &'l Ledger,
+    max: Max<'l>,
     places: HashMap<Name, Place>,
     strangers: Vec<String>,
 }
 
 impl Found<'_> {
-    fn row(&mut self, id: &str, entry: Entry) {
-        let told = self.ledger.name(id).and_then(|name| self.ledger.record(name)).and_then(|record| record.truth());
-        let real = ledger::digest(&format!("{}-{}-{}", entry.partition, entry.ms, entry.seq));
-        if let Some(place) = self.place(id) {
-            place.rows += 1;
-            place.elsewhere |= told.is_some_and(|told| told != real);
-        }
+    fn row(&mut self, row: &FoundRow) {
+        let name = match row.source == SOURCE {
+            true => self.max.row(row),
+            false => self.message(&row.external_message_id),
+        };
+        self.stored(name, &row.external_message_id, row.place);
     }
 
-    fn letter(&mut self, id: &str) {
-        if let Some(place) = self.place(id) {
+    fn lone_key(&mut self, found: &LoneKey) {
+        self.stored(self.max.lone_key(found.key.as_bytes()), &found.key.to_string(), found.place);
+    }
+
+    fn letter(&mut self, letter: &DeadLetter) {
+        let id = &letter.external_message_id;
+        let name = if letter.source == SOURCE { self.max.letter(id) } else { self.message(id) };
+        if let Some(place) = self.place(name, id) {
             place.letters += 1;
         }
     }
 
-    fn place(&mut self, id: &str) -> Option<&mut Place> {
-        let name = self.ledger.name(id);
+    /// The message that the other source sent under an id.
+    fn message(&self, id: &str) -> Option<Name> {
+        self.ledger.name(id).filter(|name| !self.max.sent(*name))
+    }
+
+    fn stored(&mut self, name: Option<Name>, id: &str, entry: Entry) {
+        let told = name.and_then(|name| self.ledger.record(name)).and_then(|record| record.truth());
+        let elsewhere = told.is_some_and(|told| told != ledger::digest(&entry.to_string()));
+        if let Some(place) = self.place(name, id) {
+            place.rows += 1;
+            place.elsewhere |= elsewhere;
+        }
+    }
+
+    fn place(&mut self, name: Option<Name>, id: &str) -> Option<&mut Place> {
         if name.is_none() {
             self.strangers.push(id.to_owned());
         }
@@ -164,7 +219,7 @@ impl Verdict {
         self.duplicates = balance.duplicate;
         self.drift = balance.drift();
         self.stuck = balance.in_flight() + balance.lost;
-        let there = self.rows + self.dead + balance.duplicate + balance.in_flight();
+        let there = self.rows + self.silent + self.dead + balance.duplicate + balance.in_flight();
         self.missing_in_the_sum = balance.accepted as i64 - there as i64;
     }
 
@@ -191,7 +246,7 @@ impl Verdict {
             (record.outcome == Outcome::Failed && times > 0, &mut self.phantoms),
             (record.kind == Kind::Invalid && record.outcome == Outcome::Ok, &mut self.wrong_2xx),
             (record.two_truths || place.elsewhere, &mut self.two_truths),
-            (record.kind == Kind::Good && place.letters > 0, &mut self.wrongly_dead),
+            (matches!(record.kind, Kind::Good | Kind::Silent) && place.letters > 0, &mut self.wrongly_dead),
             (record.kind == Kind::Poison && place.rows > 0, &mut self.poison_stored),
         ];
         let mut wrong = false;
@@ -213,7 +268,7 @@ impl Verdict {
     }
 }
 
-async fn dead_letters(queue: &Queue, mut visit: impl FnMut(&str)) -> Result<u64> {
+async fn dead_letters(queue: &Queue, mut visit: impl FnMut(&DeadLetter)) -> Result<u64> {
     let mut letters = 0;
     for partition in 0..queue.partitions() {
         let mut from = "-".to_owned();
@@ -222,7 +277,7 @@ async fn dead_letters(queue: &Queue, mut visit: impl FnMut(&str)) -> Result<u64>
             let Some(last) = page.last() else { break };
             from = format!("({}", last.entry);
             letters += page.len() as u64;
-            page.iter().for_each(|letter| visit(&letter.external_message_id));
+            page.iter().for_each(&mut visit);
         }
     }
     Ok(letters)
@@ -256,6 +311,7 @@ mod tests {
             (Kind::Good, Outcome::Failed, NOWHERE),
             (Kind::Poison, Outcome::Ok, ONE_LETTER),
             (Kind::Invalid, Outcome::Failed, NOWHERE),
+            (Kind::Silent, Outcome::Ok, ONE_ROW),
         ] {
             assert_eq!(findings(kind, outcome, place), Vec::<String>::new(), "{kind:?} {outcome:?} {place:?}");
         }
@@ -272,6 +328,8 @@ mod tests {
             (Kind::Good, Outcome::Ok, ONE_LETTER, "nothing is wrong with"),
             (Kind::Poison, Outcome::Ok, ONE_ROW, "should refuse"),
             (Kind::Invalid, Outcome::Ok, NOWHERE, "not true"),
+            (Kind::Silent, Outcome::Ok, NOWHERE, "lost"),
+            (Kind::Silent, Outcome::Ok, ONE_LETTER, "nothing is wrong with"),
         ] {
             let found = findings(kind, outcome, place);
             assert!(found.iter().any(|text| text.contains(finding)), "{finding}: {found:?}");
@@ -282,7 +340,10 @@ mod tests {
     fn a_sum_that_is_off_turns_it_red() {
         let mut verdict = Verdict { rows: 7, dead: 1, ..Verdict::default() };
         verdict.account(&Balance { accepted: 10, stored: 8, dead: 1, duplicate: 1, ..Balance::default() });
-        assert_eq!(verdict.findings(), ["1 messages off: rows + dead + duplicates is not what was accepted"]);
+        assert_eq!(
+            verdict.findings(),
+            ["1 messages off: rows + events without one + dead + duplicates is not what was accepted"]
+        );
         verdict.account(&Balance { accepted: 10, stored: 7, dead: 1, duplicate: 1, ..Balance::default() });
         assert_eq!(verdict.findings().len(), 2);
     }
