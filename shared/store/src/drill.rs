@@ -21,7 +21,7 @@ const EVERY_MESSAGE: &str = r"
     DECLARE everything NO SCROLL CURSOR FOR
     SELECT
         m.external_message_id, coalesce(c.source, '') AS source, m.text, m.removed_at IS NOT NULL AS is_removed,
-        coalesce(k.partition, -1) AS partition, coalesce(k.entry_ms, -1) AS ms, coalesce(k.entry_seq, -1) AS seq
+        coalesce(k.partition, -1::smallint) AS partition, coalesce(k.entry_ms, -1) AS ms, coalesce(k.entry_seq, -1) AS seq
     FROM messages m
     LEFT JOIN event_keys k ON k.message_id = m.id
     LEFT JOIN dialogs d ON d.id = m.dialog_id
@@ -146,8 +146,9 @@ impl Store {
         transaction.execute(declare).await?;
         let mut count = 0;
         loop {
+            // Not kept: for the next cursor the same words have other columns.
             let fetch = sqlx::query_as::<_, R>("FETCH FORWARD 50000 FROM everything");
-            let rows = fetch.fetch_all(&mut *transaction).await?;
+            let rows = fetch.persistent(false).fetch_all(&mut *transaction).await?;
             if rows.is_empty() {
                 return Ok(count);
             }
