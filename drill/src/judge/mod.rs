@@ -337,6 +337,13 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_was_called_none_turns_it_red() {
+        let answers = Answers { events_ignored: 1, ..Answers::default() };
+        let findings = Verdict { answers, ..Verdict::default() }.findings();
+        assert_eq!(findings, ["1 events of MAX were called none although nothing is wrong with them"]);
+    }
+
+    #[test]
     fn a_sum_that_is_off_turns_it_red() {
         let mut verdict = Verdict { rows: 7, dead: 1, ..Verdict::default() };
         verdict.account(&Balance { accepted: 10, stored: 8, dead: 1, duplicate: 1, ..Balance::default() });
@@ -344,6 +351,10 @@ mod tests {
             verdict.findings(),
             ["1 messages off: rows + events without one + dead + duplicates is not what was accepted"]
         );
+        verdict.silent = 1;
+        verdict.account(&Balance { accepted: 10, stored: 8, dead: 1, duplicate: 1, ..Balance::default() });
+        assert_eq!(verdict.findings(), Vec::<String>::new());
+        verdict.silent = 0;
         verdict.account(&Balance { accepted: 10, stored: 7, dead: 1, duplicate: 1, ..Balance::default() });
         assert_eq!(verdict.findings().len(), 2);
     }

@@ -18,10 +18,10 @@ use crate::output::{json, line, remark};
 
 /// Kill, freeze and cut a private fleet under load, and prove that nothing acknowledged was lost
 ///
-/// Starts a Redis, a PostgreSQL, gateways and workers of its own in a temporary folder; nothing else is touched. Faults
-/// and messages are drawn from the seed, which is printed. Every answer is entered in a ledger outside of the system;
-/// at the end the ledger is compared with the rows, the profiles and the dead letters. Ctrl-C ends the faults and judges what was
-/// done until then.
+/// Starts a Redis, a PostgreSQL, gateways and workers of its own in a temporary folder; nothing else is touched. Faults,
+/// messages and MAX's events are drawn from the seed, which is printed. Every answer is entered in a ledger outside of
+/// the system; at the end the ledger is compared with the rows, the profiles and the dead letters. Ctrl-C ends the faults
+/// and judges what was done until then.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  weir drill\n  weir drill --minutes 5 --seed 7\n  weir drill --faults redis,worker-kill \
