@@ -38,7 +38,7 @@ async fn a_short_drill_over_all_parts_is_green() {
     let (there, acknowledged) = (number("rows") + number("silent") + number("dead"), number("acknowledged"));
     assert!((acknowledged..=acknowledged + number("unknown")).contains(&there), "{verdict}");
     assert!(number("poison") > 0 && number("dead") >= number("poison"), "{verdict}");
-    assert!(number("events") > number("silent") && number("silent") > 100 && number("people") > 100, "{verdict}");
+    assert!(number("events") > number("silent") && number("silent") > 20 && number("people") > 10, "{verdict}");
     assert_eq!(report["seed"], 7);
     assert!(report["kills"].as_u64() > Some(0) && report["loss_per_kill_at_most"].as_f64() > Some(0.0), "{report}");
     assert!(report["slices"].as_array().is_some_and(|slices| slices.len() > 20), "a timeline");
