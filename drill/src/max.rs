@@ -25,8 +25,8 @@ impl User {
     }
 }
 
-/// First and last name of a user who was renamed so often. No name ever comes back: between two events that are committed
-/// at the same moment one that does is told from none too late (see the decisions in ARCHITECTURE.md).
+/// First and last name of a user who was renamed so often. No name ever comes back: one that did may be overtaken by an
+/// older event that is committed at the same moment, until the person's next message (see the decisions in ARCHITECTURE.md).
 pub(crate) fn names(renamed: u32) -> (String, Option<String>) {
     (format!("Анна {renamed}"), (!renamed.is_multiple_of(3)).then(|| format!("Ким {renamed}")))
 }
