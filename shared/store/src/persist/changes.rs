@@ -100,6 +100,10 @@ async fn write(connection: &mut PgConnection, changes: &ByMessage<'_>) -> Result
             removals.push(*at);
         }
     }
+    if !edited.is_empty() && !removed.is_empty() {
+        // Each of the two statements locks its own rows in their order, and both together do not.
+        lock(connection, &[edited.as_slice(), &removed].concat()).await?;
+    }
     edit(connection, &edited, &edits).await?;
     remove(connection, &removed, &removals).await?;
     Ok(found.into_iter().map(|row| row.id).collect())
@@ -107,6 +111,23 @@ async fn write(connection: &mut PgConnection, changes: &ByMessage<'_>) -> Result
 
 /// Rows of messages, by id and the time that names the partition.
 type Rows = [(i64, OffsetDateTime)];
+
+/// Locks rows in the order of their ids.
+async fn lock(connection: &mut PgConnection, rows: &Rows) -> Result<(), StoreError> {
+    let (ids, send_at): (Vec<i64>, Vec<OffsetDateTime>) = rows.iter().copied().unzip();
+    let locked = sqlx::query_scalar!(
+        r#"
+        SELECT m.id FROM unnest($1::bigint[], $2::timestamptz[]) AS c (id, send_at)
+        JOIN messages m ON m.id = c.id AND m.send_at = c.send_at
+        ORDER BY m.id
+        FOR NO KEY UPDATE OF m
+        "#,
+        &ids,
+        &send_at
+    );
+    locked.fetch_all(connection).await?;
+    Ok(())
+}
 
 async fn edit(connection: &mut PgConnection, rows: &Rows, edits: &[&Edit<'_>]) -> Result<(), StoreError> {
     if rows.is_empty() {

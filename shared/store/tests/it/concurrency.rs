@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use weir_store::{DialogCache, Fate, NewEvent};
+use weir_store::{DialogCache, Effect, Fate, NewEvent};
 
 use crate::support::{ACCEPTED_MS, Fixture, key, message, messages};
 
@@ -130,13 +130,44 @@ async fn a_key_that_another_transaction_holds_is_waited_for() {
     let store = f.store.clone();
     let cache = f.cache.clone();
     let waiting = tokio::spawn(async move { store.persist(&cache, &messages(0..3)).await });
-    weir_stack::testing::eventually("the batch waits", Duration::from_secs(5), async || {
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-                     AND datname = current_database())";
-        sqlx::query_scalar(waits).fetch_one(f.pool()).await.unwrap()
-    })
-    .await;
+    f.until_so_many_wait(1).await;
     other.rollback().await.unwrap();
     let fates = waiting.await.unwrap().unwrap();
     assert!(fates.fates.iter().all(|fate| matches!(fate, Fate::Stored { .. })));
+}
+
+/// Event number `n`, which does something to a message.
+fn change(n: usize, effect: Effect) -> NewEvent {
+    NewEvent { effect, ..message(n) }
+}
+
+#[tokio::test]
+async fn batches_that_edit_and_remove_the_same_messages_crosswise_do_not_deadlock() {
+    // Longer than anything that is waited for here.
+    let f = Fixture::with(|options| {
+        (options.lock_timeout, options.statement_timeout) = (Duration::from_secs(60), Duration::from_secs(60));
+    })
+    .await;
+    f.persist(&messages(0..2)).await;
+    let [first, second] = [message(0).key, message(1).key];
+    let mut other = f.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM messages WHERE external_message_id = 'message-1' FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let mut batches = JoinSet::new();
+    // Both want the second one; who gets it first may not want the first one only then, as the other one has it.
+    for (n, (edited, removed)) in [(second, first), (first, second)].into_iter().enumerate() {
+        let (store, cache) = (f.store.clone(), f.cache.clone());
+        let (edit, removal) = (Effect::Edit { of: edited }, Effect::Removal { of: removed });
+        let batch = [change(10 * n + 10, edit), change(10 * n + 11, removal)];
+        batches.spawn(async move { store.persist(&cache, &batch).await });
+        f.until_so_many_wait(n as i64 + 1).await;
+    }
+    other.rollback().await.unwrap();
+    for result in batches.join_all().await {
+        result.expect("no deadlock");
+    }
+    let changed = "SELECT count(*) FROM messages WHERE edited_at IS NOT NULL AND removed_at IS NOT NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(changed).fetch_one(f.pool()).await.unwrap(), 2);
 }

@@ -42,6 +42,16 @@ impl Fixture {
         self.store.pool()
     }
 
+    /// Waits until so many sessions wait for a lock.
+    pub(crate) async fn until_so_many_wait(&self, sessions: i64) {
+        weir_stack::testing::eventually("sessions wait for a lock", Duration::from_secs(60), async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                           AND datname = current_database()";
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(self.pool()).await.unwrap() == sessions
+        })
+        .await;
+    }
+
     pub(crate) async fn count(&self, table: &'static str) -> i64 {
         let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
         sqlx::query_scalar(query).fetch_one(self.pool()).await.expect("a count")
