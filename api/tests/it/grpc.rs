@@ -19,10 +19,10 @@ use weir_store::{Role, Store, StoreOptions};
 
 use crate::support::{House, PATIENCE, Running};
 
-type Client = ProfileServiceClient<Channel>;
+pub(crate) type Client = ProfileServiceClient<Channel>;
 
 impl Running {
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address");
         ProfileServiceClient::new(endpoint.connect().await.expect("a connection"))
     }
@@ -30,7 +30,7 @@ impl Running {
 
 impl House {
     /// A call as somebody with this role.
-    fn sign<T>(&self, role: Role, message: T) -> Request<T> {
+    pub(crate) fn sign<T>(&self, role: Role, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let key = format!("Bearer {}", self.key(role)).parse().expect("metadata");
         request.metadata_mut().insert("authorization", key);
@@ -52,7 +52,7 @@ fn name(user_id: &str, name: &str) -> SetUserProvidedNameRequest {
     SetUserProvidedNameRequest { user_id: user_id.into(), name: name.into() }
 }
 
-fn code<T>(result: Result<T, Status>) -> Code {
+pub(crate) fn code<T>(result: Result<T, Status>) -> Code {
     result.err().expect("a refusal").code()
 }
 
