@@ -19,7 +19,7 @@ const LONGEST: usize = 256;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchQuery {
-    /// A user id, or a part of a name in any case. One or two characters are a whole word of a name.
+    /// A user id, or a part of a name in any case, whose signs count as blanks. One or two characters are a whole word of a name.
     #[param(max_length = 256, pattern = r"^[^\u0000]*$", example = "петров")]
     query: Option<String>,
     /// Only those of this source.
