@@ -32,14 +32,19 @@ CREATE TABLE profiles (
         (max_first_name IS NOT NULL AND max_last_name IS NOT NULL)
         OR coalesce(user_provided_name ~ '\S\s+\S', false)
     ) STORED,
-    -- All names in small letters, for the search.
+    -- The words of all names in small letters, each between blanks, for the search.
     search text NOT NULL
 )
 WITH (fillfactor = 85);
 
 CREATE INDEX profiles_phone_idx ON profiles (phone) WHERE phone IS NOT NULL;
-CREATE INDEX profiles_updated_idx ON profiles (updated_at, user_id);
+-- With what is searched: a part of a name that many have is found on the way, without a look at the table.
+CREATE INDEX profiles_updated_idx ON profiles (updated_at, user_id) INCLUDE (search, source);
 CREATE INDEX profiles_search_idx ON profiles USING gin (search gin_trgm_ops);
+
+-- Which of the two is faster depends on how many have it: of one profile in five hundred the usual sample of a hundred knows
+-- nothing.
+ALTER TABLE profiles ALTER COLUMN search SET STATISTICS 3000;
 
 CREATE TABLE profile_history (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

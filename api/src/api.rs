@@ -166,14 +166,15 @@ impl Api {
         for listener in self.listeners {
             serving.spawn(guarded("accept", broken.clone(), server.clone().accept(listener)));
         }
+        let calls = grpc::server(self.app.clone(), stop.clone()).await;
         for door in self.grpc {
-            let calls = grpc::serve(self.app.clone(), door, stop.clone());
-            serving.spawn(guarded("grpc", broken.clone(), calls));
+            serving.spawn(guarded("grpc", broken.clone(), calls.clone().accept(door)));
         }
         tokio::select! { () = stop.cancelled() => {}, () = broken.cancelled() => stop.cancel() }
         serving.close();
         serving.wait().await;
-        server.drain(self.app.config.drain).await;
+        let drain = self.app.config.drain;
+        tokio::join!(server.drain(drain), calls.drain(drain));
         parts.close();
         parts.wait().await;
         assert!(!broken.is_cancelled(), "a part of the API panicked");

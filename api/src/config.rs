@@ -20,14 +20,14 @@ pub struct ApiConfig {
     pub listen: Vec<SocketAddr>,
     /// Whether everybody needs a key. Default `keys`.
     pub auth: Auth,
-    /// Largest body of a request. Default 1 MiB: a thousand items at once.
+    /// Largest body of a request, and message of a call over gRPC. Default 1 MiB: a thousand items at once.
     pub body_limit: u64,
     /// Time for a whole request, its body included. Longer than PostgreSQL has for a statement. Default 15 s.
     pub timeout: Duration,
-    /// How long a connection may be without the whole head of a request: slow clients and idle connections. Longer than
-    /// load balancers keep theirs. Default 75 s.
+    /// How long a connection may be without the whole head of a request, and one of gRPC without a call: slow clients and idle
+    /// connections. Longer than load balancers keep theirs. Default 75 s.
     pub idle_timeout: Duration,
-    /// Open connections at most; more wait. Default 1000.
+    /// Open connections at most, and as many over gRPC; more wait. Default 1000.
     pub connections: usize,
     /// How long requests under way may take after the signal to stop. Default 10 s.
     pub drain: Duration,
@@ -38,6 +38,9 @@ pub struct ApiConfig {
     /// Whether those of them that are taken are waited for, and are no reason not to start: the process that this one is to
     /// replace may still have them. No setting; default false.
     pub grpc_waits: bool,
+    /// A connection of gRPC that is silent for so long is asked whether anybody is there, and has as long to answer: watchers
+    /// may say nothing for hours. No setting: NATs and balancers forget nothing so soon. Default 30 s.
+    pub grpc_alive: Duration,
     /// Names of employees from profiles.
     pub employees: EmployeesConfig,
 }
@@ -92,6 +95,7 @@ impl ApiConfig {
             drain: reader.get("api.drain", &[], Duration::from_secs(10)),
             monitoring: MonitoringConfig::read(reader),
             grpc_waits: false,
+            grpc_alive: Duration::from_secs(30),
             grpc: reader.get("grpc.listen", &[], vec![([127, 0, 0, 1], 9095).into()]),
             employees: EmployeesConfig::read(reader),
         };

@@ -1,7 +1,7 @@
 //! The control plane: what other services and people ask and change over HTTP. It sits beside the way of the messages,
 //! not on it: it reads PostgreSQL, asks the queue where a message is, and is asked by nobody who delivers.
 //!
-//! A request meets, in this order: `server`, which has the sockets; `edge`, which bounds its time, survives a handler
+//! A request meets, in this order: `server`, which has the sockets (`connections`); `edge`, which bounds its time, survives a handler
 //! that panics, counts, and sets the headers of every answer; `auth`, which knows the caller by their key and asks the
 //! route table whether they may; the handler of the resource, whose arguments are read by `extract`. What goes wrong
 //! anywhere is a `problem::Problem`, which is an answer in the form of RFC 9457. All SQL stays in `weir-store`.
@@ -28,6 +28,7 @@
 mod api;
 mod config;
 
+mod connections;
 mod server;
 
 mod edge;

@@ -21,6 +21,16 @@ pub(crate) fn of_ms(ms: u64) -> String {
     text(time.unwrap_or(OffsetDateTime::UNIX_EPOCH))
 }
 
+/// A time as cursors hold it: Unix microseconds, which is what PostgreSQL keeps.
+pub(crate) fn micros(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+}
+
+/// And back; none if there is no such time.
+pub(crate) fn of_micros(micros: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()
+}
+
 /// A time that a caller wrote in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment(pub(crate) OffsetDateTime);

@@ -20,6 +20,20 @@ pub(crate) const MOST: u16 = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) u16);
 
+impl Limit {
+    /// How many to ask for: one more tells whether there is another page.
+    pub(crate) fn and_one(self) -> u16 {
+        self.0 + 1
+    }
+
+    /// Cuts what was found to a page. Gives the last of it, behind which the next page begins, if there is one.
+    pub(crate) fn cut<T>(self, found: &mut Vec<T>) -> Option<&T> {
+        let more = found.len() > usize::from(self.0);
+        found.truncate(usize::from(self.0));
+        found.last().filter(|_| more)
+    }
+}
+
 impl Default for Limit {
     fn default() -> Self {
         Self(USUAL)
@@ -46,9 +60,12 @@ pub(crate) fn encode(place: &impl Serialize) -> String {
 pub(crate) fn decode<T: DeserializeOwned>(field: &str, text: Option<&str>) -> Result<Option<T>, Problem> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let place = URL_SAFE_NO_PAD.decode(text).ok().and_then(|json| serde_json::from_slice(&json).ok());
-    place
-        .map(Some)
-        .ok_or_else(|| Problem::invalid(field, "is no cursor of this list; take it from `next` of the page before"))
+    place.map(Some).ok_or_else(|| no_cursor(field))
+}
+
+/// What is wrong with a cursor that leads nowhere.
+pub(crate) fn no_cursor(field: &str) -> Problem {
+    Problem::invalid(field, "is no cursor of this list; take it from `next` of the page before")
 }
 
 #[cfg(test)]
@@ -62,6 +79,15 @@ mod tests {
         assert_eq!(decode("cursor", Some(&text)).unwrap(), Some((17_i64, "a/b+c".to_owned())));
         for first in [None, Some("")] {
             assert_eq!(decode::<i64>("cursor", first).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn only_a_page_that_is_not_the_last_has_another_behind_it() {
+        for (found, last) in [(vec![], None), (vec![1, 2], None), (vec![1, 2, 3], Some(2))] {
+            let mut page = found.clone();
+            assert_eq!(Limit(2).cut(&mut page).copied(), last, "{found:?}");
+            assert!(page.len() <= 2 && found.starts_with(&page));
         }
     }
 

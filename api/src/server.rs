@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,12 +12,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 use weir_core::shutdown::Shutdown;
 
 use crate::config::ApiConfig;
+use crate::connections::Connections;
 
 /// The other end of a request's connection: who it is that needs no key in development.
 #[derive(Debug, Clone, Copy)]
@@ -58,40 +56,22 @@ const BUFFER: usize = 64 << 10;
 pub(crate) struct Server {
     service: Service,
     idle: Duration,
-    slots: Arc<Semaphore>,
-    connections: TaskTracker,
-    /// No more connections; the next answer on each is its last.
+    connections: Connections,
+    /// The next answer on each is its last.
     stop: Shutdown,
-    /// Ends connections whatever they are doing.
-    cut: Shutdown,
 }
 
 impl Server {
     pub(crate) fn new(config: &ApiConfig, service: Service, stop: Shutdown) -> Self {
-        let slots = Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)));
-        let (connections, cut) = (TaskTracker::new(), Shutdown::new());
-        Self { service, idle: config.idle_timeout, slots, connections, stop, cut }
+        Self { service, idle: config.idle_timeout, connections: Connections::new(config, stop.clone()), stop }
     }
 
     /// Accepts until it is to stop.
     pub(crate) async fn accept(self, listener: TcpListener) {
-        loop {
-            let slot = self.stop.run_until_cancelled(self.slots.clone().acquire_owned());
-            let Some(Ok(slot)) = slot.await else { return };
-            match self.stop.run_until_cancelled(listener.accept()).await {
-                None => return,
-                Some(Ok((stream, peer))) => drop(self.connections.spawn(self.clone().serve(stream, peer, slot))),
-                Some(Err(error)) => {
-                    // Out of file descriptors, most likely: give connections a moment to end.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+        self.connections.accept(listener, |stream, peer| self.clone().serve(stream, peer)).await;
     }
 
-    async fn serve(self, stream: TcpStream, peer: SocketAddr, _slot: OwnedSemaphorePermit) {
-        drop(stream.set_nodelay(true));
+    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
         let service = service_fn(|request: Request<Incoming>| {
             let service = self.service.clone();
             async move { Ok::<_, Infallible>(service.answer(peer, request).await) }
@@ -106,10 +86,9 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.cut.cancelled() => return,
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                tokio::select! { ended = connection.as_mut() => ended, () = self.cut.cancelled() => return }
+                connection.await
             }
         };
         if let Err(error) = ended {
@@ -119,11 +98,6 @@ impl Server {
 
     /// Waits for the requests under way, and cuts what takes longer.
     pub(crate) async fn drain(&self, limit: Duration) {
-        self.connections.close();
-        if tokio::time::timeout(limit, self.connections.wait()).await.is_err() {
-            tracing::warn!(open = self.connections.len(), "connections are cut: they did not finish in time");
-            self.cut.cancel();
-            self.connections.wait().await;
-        }
+        self.connections.drain(limit).await;
     }
 }

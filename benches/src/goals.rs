@@ -100,7 +100,7 @@ fn largest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::max)
 }
 
-const GOALS: [Goal; 25] = [
+const GOALS: [Goal; 26] = [
     Goal {
         name: "store: profiles",
         formula: "stored/s of events without a user ÷ of the same events with one - 1",
@@ -130,6 +130,29 @@ const GOALS: [Goal; 25] = [
             "monitoring.webhook_stats.p99",
             "monitoring.cache_health.p99",
             "monitoring.alerts.p99",
+        ],
+        value: largest,
+    },
+    Goal {
+        name: "profiles: search",
+        formula: "p99 of the slowest search, ms",
+        target: Target::AtMost(50.0),
+        of: &[
+            "search.three_common.p99",
+            "search.three_between.p99",
+            "search.three_none.p99",
+            "search.five_common.p99",
+            "search.five_between.p99",
+            "search.five_rare.p99",
+            "search.word.p99",
+            "search.name_common.p99",
+            "search.name_rare.p99",
+            "search.id.p99",
+            "search.updated_after.p99",
+            "search.updated_after_common.p99",
+            "search.updated_after_between.p99",
+            "search.cursor.p99",
+            "search.cursor_common.p99",
         ],
         value: largest,
     },

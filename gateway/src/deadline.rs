@@ -13,9 +13,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use weir_core::flood::FrameMeter;
 
 use crate::config::HttpConfig;
-use crate::flood::FrameMeter;
 use crate::stop::Stop;
 
 /// How long a connection that we have closed is still read from: bytes that nobody read would make the kernel reset it,

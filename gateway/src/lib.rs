@@ -1,7 +1,7 @@
 //! The gateway: from the socket to the stream, and the answer once the message is safe.
 //!
 //! `listen` has the sockets and `server` accepts connections, as many as `peers` admits of an address, with the
-//! deadlines of `deadline` and, over HTTP/2, of `streams` and `flood`; `http1` lets them rest between requests; `stop` ends
+//! deadlines of `deadline` and, over HTTP/2, of `streams` and `weir_core::flood`; `http1` lets them rest between requests; `stop` ends
 //! them; `tls` shakes hands where it is configured; `pressure` says how much fits;
 //! `ingest` shows a request's whole way in two functions: `address`, `source` and `verify` say who sends, `body` reads, `decode`
 //! makes a message of the body or names every fault, `storable` among them what PostgreSQL could not hold, `limit` says when it
@@ -19,8 +19,6 @@ pub mod server;
 mod peers;
 
 mod deadline;
-
-mod flood;
 
 mod http1;
 

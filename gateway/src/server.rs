@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use weir_core::alarm::guarded;
+use weir_core::flood::{Allowance, FrameMeter};
 use weir_core::ops::Health;
 use weir_core::queue::enqueue::Enqueuer;
 use weir_core::queue::{Queue, QueueError};
@@ -26,7 +27,6 @@ use weir_core::shutdown::Shutdown;
 use crate::config::{GatewayConfig, HttpConfig};
 use crate::deadline::{Reading, Timed, dropped};
 use crate::fallback::Fallback;
-use crate::flood::FrameMeter;
 use crate::guard::{Guard, Watch};
 use crate::http1::{self, Ended};
 use crate::ignored::Ignored;
@@ -234,6 +234,10 @@ async fn export_in_flight(writer: Writer, shutdown: Shutdown) {
 pub(crate) const HEADERS: usize = 100;
 pub(crate) const HEADER_BYTES: usize = 16 << 10;
 
+/// A client that gives up on all the requests it may have open (256) a few times in a row is no flood, and one that measures
+/// its connection sends some tens of PINGs a second.
+const IDLE_TALK: Allowance = Allowance { burst: 1000.0, per_second: 100.0, per_request: 1.0 };
+
 /// What serves the connections of one listener.
 struct Server {
     ingest: Arc<Ingest>,
@@ -365,7 +369,7 @@ impl Server {
     /// Serves a connection whose first request has to be there at `by`. HTTP/2 can say that no more is wanted and still
     /// serve what was sent before the other side heard it.
     async fn serve_http2(&self, stream: impl Stream, peer: SocketAddr, by: Instant) -> Ended {
-        let stream = Timed::new(stream, Reading::Metered(FrameMeter::new()), &self.http, self.closing.clone());
+        let stream = Timed::new(stream, Reading::Metered(FrameMeter::new(IDLE_TALK)), &self.http, self.closing.clone());
         let ingest = self.ingest.clone();
         let service = service_fn(move |request| {
             let ingest = ingest.clone();

@@ -92,11 +92,7 @@ pub(super) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
         university_id: dto::university(query.university_id).map_err(invalid)?,
         profile_source: query.profile_source.map(NameSource::from),
     };
-    // One more tells whether there is another page.
-    let limit = query.limit.0;
-    let mut found = app.store.list_employees(&filter, behind, limit + 1).await?;
-    let more = found.len() > usize::from(limit);
-    found.truncate(usize::from(limit));
-    let next = found.last().filter(|_| more).map(|employee| page::encode(&employee.id));
+    let mut found = app.store.list_employees(&filter, behind, query.limit.and_one()).await?;
+    let next = query.limit.cut(&mut found).map(|employee| page::encode(&employee.id));
     Ok(Json(ListPage { items: found.into_iter().map(EmployeeBody::from).collect(), next }))
 }

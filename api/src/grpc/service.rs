@@ -13,7 +13,7 @@ use super::proto::{
     SetUserProvidedNameRequest, SetUserProvidedNameResponse, WatchProfileRequest, WatchProfileResponse,
 };
 use crate::api::App;
-use crate::auth::{self, Caller};
+use crate::auth::Caller;
 use crate::problem::Problem;
 use crate::profiles::{UserId, user_provided};
 
@@ -29,12 +29,6 @@ impl Service {
     pub(super) fn new(app: App) -> Self {
         Self { app }
     }
-
-    /// Who calls, if they may.
-    async fn admit<T>(&self, request: &Request<T>, needs: Role) -> Result<Caller, Status> {
-        let headers = request.metadata().clone().into_headers();
-        auth::admit_call(&self.app, request.remote_addr(), &headers, needs).await.map_err(|problem| status(&problem))
-    }
 }
 
 #[tonic::async_trait]
@@ -42,7 +36,7 @@ impl ProfileService for Service {
     type WatchProfileStream = ReceiverStream<Result<WatchProfileResponse, Status>>;
 
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Result<Response<GetProfileResponse>, Status> {
-        self.admit(&request, Role::Read).await?;
+        admit(&request, Role::Read)?;
         let user_id = user_id(&request.into_inner().user_id)?;
         let found = self.app.profiles.get(user_id.as_str()).await.map_err(|error| status(&error.into()))?;
         let found = found.ok_or_else(|| Status::not_found("this user id was never seen"))?;
@@ -53,7 +47,7 @@ impl ProfileService for Service {
         &self,
         request: Request<BatchGetProfilesRequest>,
     ) -> Result<Response<BatchGetProfilesResponse>, Status> {
-        self.admit(&request, Role::Read).await?;
+        admit(&request, Role::Read)?;
         let user_ids = request.into_inner().user_ids;
         if !(1..=MOST).contains(&user_ids.len()) {
             let message = format!("user_ids has {} items, and not 1 to {MOST}", user_ids.len());
@@ -77,7 +71,8 @@ impl ProfileService for Service {
         &self,
         request: Request<SetUserProvidedNameRequest>,
     ) -> Result<Response<SetUserProvidedNameResponse>, Status> {
-        let caller = self.admit(&request, Role::Write).await?;
+        let caller = admit(&request, Role::Write)?;
+        tracing::info!(caller = &*caller.name, call = "SetUserProvidedName", "a change is asked for");
         let SetUserProvidedNameRequest { user_id, name } = request.into_inner();
         let id = self::user_id(&user_id)?;
         let change = user_provided(id, &caller.name, name).map_err(|problem| status(&problem))?;
@@ -90,12 +85,18 @@ impl ProfileService for Service {
         &self,
         request: Request<WatchProfileRequest>,
     ) -> Result<Response<Self::WatchProfileStream>, Status> {
-        self.admit(&request, Role::Read).await?;
+        admit(&request, Role::Read)?;
         let WatchProfileRequest { user_id, after_revision } = request.into_inner();
         let id = self::user_id(&user_id)?;
         let stream = self.app.watches.begin(id.as_str(), after_revision).await?;
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// Who calls, if they may. Who they are was found out before.
+fn admit<T>(request: &Request<T>, needs: Role) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned().ok_or_else(|| status(&Problem::Internal))?;
+    if caller.role < needs { Err(status(&Problem::Forbidden { needs })) } else { Ok(caller) }
 }
 
 fn user_id(text: &str) -> Result<UserId, Status> {

@@ -4,22 +4,12 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{check_id, sources};
+use super::{Where, check_id, sources};
 use crate::api::App;
 use crate::extract::{Json, Path, Query};
 use crate::moment;
 use crate::page::{self, Limit};
 use crate::problem::Problem;
-
-/// Where to look for the client.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Where {
-    /// Who sent them. Without: `messenger`, else `max`.
-    #[param(pattern = "^[a-z0-9_-]{1,64}$", example = "messenger")]
-    source: Option<String>,
-}
 
 /// Which dialogs.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -119,9 +109,8 @@ pub(super) async fn dialogs(
 ) -> Result<Json<DialogPage>, Problem> {
     let after: Option<String> = page::decode("cursor", asked.cursor.as_deref())?;
     let client = find(&app, asked.source.as_deref(), &id).await?;
-    let rows = app.store.dialogs_of_client(client.id, after.as_deref(), asked.limit.0).await?;
-    let last = rows.last().filter(|_| rows.len() == usize::from(asked.limit.0));
-    let next = last.map(|last| page::encode(&last.external_dialog_id));
+    let mut rows = app.store.dialogs_of_client(client.id, after.as_deref(), asked.limit.and_one()).await?;
+    let next = asked.limit.cut(&mut rows).map(|last| page::encode(&last.external_dialog_id));
     let items = rows.into_iter().map(|row| Dialog { id: row.id, external_dialog_id: row.external_dialog_id });
     Ok(Json(DialogPage { items: items.collect(), next }))
 }

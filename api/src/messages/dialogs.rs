@@ -51,11 +51,11 @@ pub(super) async fn of_dialog(
     Query(asked): Query<Messages>,
 ) -> Result<Json<MessagePage>, Problem> {
     let before = before(asked.before.as_deref())?;
-    let rows = app.store.messages_of_dialog(id, before, asked.limit.0).await?;
+    let mut rows = app.store.messages_of_dialog(id, before, asked.limit.and_one()).await?;
     if rows.is_empty() && !app.store.has_dialog(id).await? {
         return Err(Problem::not_found("there is no such dialog"));
     }
-    let last = rows.last().filter(|_| rows.len() == usize::from(asked.limit.0));
+    let last = asked.limit.cut(&mut rows);
     let next = last.map(|last| page::encode(&place(weir_store::Moment { at: last.send_at, id: last.id })));
     Ok(Json(MessagePage { items: rows.into_iter().map(Message::of).collect(), next }))
 }

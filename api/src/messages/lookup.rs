@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 use weir_core::message::MessageKey;
 use weir_core::queue::trail::{self, Found, FoundAll, Standpoint};
 use weir_store::{KeptMessage, Place};
 
-use super::{check_id, sources};
+use super::{Where, check_id, sources};
 use crate::api::App;
 use crate::extract::{Json, Path, Query};
 use crate::moment;
@@ -21,16 +21,6 @@ use crate::problem::{Fault, Problem};
 
 /// Ids in one question at most.
 const MOST: usize = 1000;
-
-/// Where to look for it.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Where {
-    /// Who sent it. Without: `messenger`, else `max`.
-    #[param(pattern = "^[a-z0-9_-]{1,64}$", example = "messenger")]
-    source: Option<String>,
-}
 
 /// Which of these messages are there?
 #[derive(Debug, Deserialize, ToSchema)]

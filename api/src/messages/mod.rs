@@ -5,14 +5,14 @@ mod dialogs;
 mod lookup;
 mod search;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::moment;
 use crate::problem::Problem;
 use crate::routes::Table;
+use crate::{moment, page};
 
 pub(crate) fn routes() -> Table {
     Table::new("Messages", "What became of messages, and what clients and dialogs hold.")
@@ -22,6 +22,16 @@ pub(crate) fn routes() -> Table {
         .read(routes!(clients::dialogs))
         .read(routes!(dialogs::of_dialog))
         .read(routes!(search::search))
+}
+
+/// Where to look for what has a provider's id.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Where {
+    /// Who sent it. Without: `messenger`, else `max`.
+    #[param(pattern = "^[a-z0-9_-]{1,64}$", example = "messenger")]
+    source: Option<String>,
 }
 
 /// Where names are looked for when no source is named, in this order.
@@ -102,11 +112,10 @@ impl Message {
 type Place = (i64, i64);
 
 fn place(moment: weir_store::Moment) -> Place {
-    (i64::try_from(moment.at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX), moment.id)
+    (moment::micros(moment.at), moment.id)
 }
 
 fn moment_of((micros, id): Place, field: &str) -> Result<weir_store::Moment, Problem> {
-    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000);
-    let at = at.map_err(|_| Problem::invalid(field, "is no cursor of this list; take it from `next`"))?;
+    let at = moment::of_micros(micros).ok_or_else(|| page::no_cursor(field))?;
     Ok(weir_store::Moment { at, id })
 }

@@ -114,13 +114,10 @@ pub(super) async fn history(
 ) -> Result<Json<HistoryPage>, Problem> {
     let user_id = UserId::of_path(&user_id)?;
     let before = page::decode("cursor", cursor.as_deref())?;
-    // One more tells whether there is another page.
-    let mut events = app.store.profile_history(user_id.as_str(), before, limit.0 + 1).await?;
+    let mut events = app.store.profile_history(user_id.as_str(), before, limit.and_one()).await?;
     if events.is_empty() && app.profiles.get(user_id.as_str()).await?.is_none() {
         return Err(show::unknown());
     }
-    let more = events.len() > usize::from(limit.0);
-    events.truncate(usize::from(limit.0));
-    let next = events.last().filter(|_| more).map(|event| page::encode(&event.id));
+    let next = limit.cut(&mut events).map(|event| page::encode(&event.id));
     Ok(Json(HistoryPage { items: events.into_iter().map(Change::from).collect(), next }))
 }

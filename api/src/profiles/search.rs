@@ -1,13 +1,12 @@
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use weir_store::{NameSource, ProfileFilter, ProfilePlace};
 
 use super::ProfileBody;
 use crate::api::App;
 use crate::extract::{Json, Query};
-use crate::moment::Moment;
+use crate::moment::{self, Moment};
 use crate::page::{self, Limit};
 use crate::problem::Problem;
 
@@ -19,7 +18,7 @@ const LONGEST: usize = 256;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchQuery {
-    /// A user id, or a part of a name in any case. One or two characters are a whole word of a name.
+    /// A user id, or a part of a name in any case, whose signs count as blanks. One or two characters are a whole word of a name.
     #[param(max_length = 256, pattern = r"^[^\u0000]*$", example = "петров")]
     query: Option<String>,
     /// Only those of this source.
@@ -83,7 +82,6 @@ pub(super) async fn search(
     State(app): State<App>,
     Query(query): Query<SearchQuery>,
 ) -> Result<Json<SearchPage>, Problem> {
-    let limit = query.limit.0;
     let start = query.updated_after.map_or_else(ProfilePlace::start, |after| ProfilePlace::after(after.0));
     let behind = match place(query.cursor.as_deref())? {
         Some(place) => later(start, place),
@@ -94,27 +92,17 @@ pub(super) async fn search(
         return Err(Problem::invalid("query", format!("has more than {LONGEST} characters, or holds NUL")));
     }
     let filter = ProfileFilter { text, source: query.source.map(NameSource::from) };
-    // One more tells whether there is another page.
-    let mut found = app.store.search_profiles(&filter, &behind, limit + 1).await?;
-    let more = found.len() > usize::from(limit);
-    found.truncate(usize::from(limit));
-    let next = found.last().filter(|_| more).map(|profile| {
-        let place = ProfilePlace::of(profile);
-        page::encode(&(micros(place.last_updated), place.user_id))
-    });
+    let mut found = app.store.search_profiles(&filter, &behind, query.limit.and_one()).await?;
+    let next = query.limit.cut(&mut found);
+    let next = next.map(|profile| page::encode(&(moment::micros(profile.last_updated), &profile.user_id)));
     Ok(Json(SearchPage { items: found.into_iter().map(ProfileBody::from).collect(), next }))
-}
-
-fn micros(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
 }
 
 fn place(cursor: Option<&str>) -> Result<Option<ProfilePlace>, Problem> {
     let Some((micros, user_id)) = page::decode::<(i64, String)>("cursor", cursor)? else { return Ok(None) };
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000);
-    match at {
-        Ok(last_updated) if !user_id.contains('\0') => Ok(Some(ProfilePlace { last_updated, user_id })),
-        _ => Err(Problem::invalid("cursor", "is no cursor of this list; take it from `next` of the page before")),
+    match moment::of_micros(micros) {
+        Some(last_updated) if !user_id.contains('\0') => Ok(Some(ProfilePlace { last_updated, user_id })),
+        _ => Err(page::no_cursor("cursor")),
     }
 }
 

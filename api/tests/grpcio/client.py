@@ -2,7 +2,8 @@
 
     client.py PROTO_FOLDER FOLDER_FOR_CODE
 
-Where the server is stands in MAXBOT_GRPC_ADDR, a key that may write in WEIR_KEY. The profile 12345 is Иван Петров.
+Where the server is stands in MAXBOT_GRPC_ADDR, a key that may write in WEIR_KEY. If it speaks TLS, WEIR_GRPC_CA is the file
+of whom to trust. The profile 12345 is Иван Петров.
 """
 
 import os
@@ -27,7 +28,12 @@ assert made == 0, "the official compiler refuses the definitions"
 sys.path.insert(0, CODE)
 from weir.profiles.v1 import profiles_pb2 as pb, profiles_pb2_grpc  # noqa: E402
 
-channel = grpc.insecure_channel(os.environ["MAXBOT_GRPC_ADDR"])
+address, authority = os.environ["MAXBOT_GRPC_ADDR"], os.environ.get("WEIR_GRPC_CA")
+if authority:
+    with open(authority, "rb") as file:
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(file.read()))
+else:
+    channel = grpc.insecure_channel(address)
 stub = profiles_pb2_grpc.ProfileServiceStub(channel)
 key = (("authorization", f"Bearer {os.environ['WEIR_KEY']}"),)
 

@@ -1,6 +1,6 @@
 //! Profiles over gRPC, by a client that is made of the same definitions, and by one that shares nothing with us.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use weir_api::grpc::proto::{
     WatchProfileResponse,
 };
 use weir_stack::FaultProxy;
-use weir_stack::testing::eventually;
+use weir_stack::testing::{Behind, TestProxy, eventually};
 use weir_store::{Role, Store, StoreOptions};
 
 use crate::support::{House, PATIENCE, Running};
 
-type Client = ProfileServiceClient<Channel>;
+pub(crate) type Client = ProfileServiceClient<Channel>;
 
 impl Running {
-    async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("an address");
         ProfileServiceClient::new(endpoint.connect().await.expect("a connection"))
     }
@@ -30,7 +30,7 @@ impl Running {
 
 impl House {
     /// A call as somebody with this role.
-    fn sign<T>(&self, role: Role, message: T) -> Request<T> {
+    pub(crate) fn sign<T>(&self, role: Role, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let key = format!("Bearer {}", self.key(role)).parse().expect("metadata");
         request.metadata_mut().insert("authorization", key);
@@ -52,7 +52,7 @@ fn name(user_id: &str, name: &str) -> SetUserProvidedNameRequest {
     SetUserProvidedNameRequest { user_id: user_id.into(), name: name.into() }
 }
 
-fn code<T>(result: Result<T, Status>) -> Code {
+pub(crate) fn code<T>(result: Result<T, Status>) -> Code {
     result.err().expect("a refusal").code()
 }
 
@@ -272,8 +272,9 @@ async fn run(mut command: tokio::process::Command) -> (bool, String) {
     (output.status.success(), text)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_official_client_of_another_language_agrees() {
+/// Has Python's client call all that there is, at an address that speaks TLS if somebody has to be trusted. The profile 12345
+/// has to be Иван Петров.
+async fn official(house: &House, address: SocketAddr, authority: Option<&Path>) -> (bool, String) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grpcio");
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/").join("grpcio");
     let mut install = tokio::process::Command::new(here.join("install"));
@@ -281,13 +282,38 @@ async fn the_official_client_of_another_language_agrees() {
     let (is_there, text) = run(install).await;
     assert!(is_there, "grpcio could not be installed: it comes from PyPI and needs python3 with venv: {text}");
 
-    let house = House::new().await;
-    house.know("12345", "Иван", "Петров").await;
     let code = weir_stack::testing::scratch();
     let mut client = tokio::process::Command::new(tools.join("bin/python"));
     client.arg(here.join("client.py")).arg(here.join("../../proto")).arg(code.path());
-    client.env("MAXBOT_GRPC_ADDR", house.api.grpc.to_string());
+    client.env("MAXBOT_GRPC_ADDR", address.to_string());
     client.env("WEIR_KEY", house.key(Role::Write));
-    let (agrees, text) = run(client).await;
+    client.envs(authority.map(|file| ("WEIR_GRPC_CA", file)));
+    run(client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_client_of_another_language_agrees() {
+    let house = House::new().await;
+    house.know("12345", "Иван", "Петров").await;
+    let (agrees, text) = official(&house, house.api.grpc, None).await;
     assert!(agrees, "{text}");
+}
+
+/// In development nobody at this machine needs a key, unless a proxy speaks for them: it has to say so.
+async fn through(start: impl AsyncFnOnce(&Behind) -> TestProxy) {
+    let house = House::with(&[("api.auth", "development")]).await;
+    house.know("12345", "Иван", "Петров").await;
+    let proxy = start(&Behind { grpc: house.api.grpc, api: house.api.address, ..Behind::default() }).await;
+    let (agrees, text) = official(&house, proxy.grpc, Some(&proxy.authority)).await;
+    assert!(agrees, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_nginx_it_is_the_same() {
+    through(TestProxy::nginx).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_haproxy_it_is_the_same() {
+    through(TestProxy::haproxy).await;
 }

@@ -6,6 +6,7 @@ mod answers;
 mod employees;
 mod grpc;
 mod keys;
+mod limits;
 mod matrix;
 mod messages;
 mod monitoring;

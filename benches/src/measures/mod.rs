@@ -20,6 +20,10 @@ mod memory;
 
 mod monitoring;
 
+mod names;
+
+mod searches;
+
 mod profiles;
 
 mod recovery;

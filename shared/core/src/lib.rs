@@ -22,6 +22,7 @@ pub mod profile_cache;
 
 pub mod alarm;
 pub mod config;
+pub mod flood;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod log;

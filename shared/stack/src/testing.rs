@@ -9,6 +9,8 @@ mod cleaner;
 mod clock;
 mod clustered;
 mod disk;
+#[cfg(feature = "certificates")]
+mod proxies;
 mod replicated;
 mod scratch;
 mod servers;
@@ -20,6 +22,8 @@ pub use certificates::{Authority, Issued};
 pub use clock::Clock;
 pub use clustered::{Clustered, ClusteredRedis};
 pub use disk::{TestDisk, small_disk};
+#[cfg(feature = "certificates")]
+pub use proxies::{Behind, TestProxy, program};
 pub use replicated::{Replicated, ReplicatedRedis};
 pub use scratch::{Scratch, scratch};
 pub use servers::{

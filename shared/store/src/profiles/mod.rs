@@ -148,11 +148,11 @@ impl Names {
         (&self.max_first_name, &self.max_last_name) == (&other.max_first_name, &other.max_last_name)
     }
 
-    /// For the search: all of them in small letters.
+    /// For the search.
     fn search(&self) -> String {
         let all = [&self.max_first_name, &self.max_last_name, &self.user_provided_name];
         let all: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
-        all.join(" ").to_lowercase()
+        search::sought(&all.join(" "))
     }
 
     /// For the history.

@@ -17,19 +17,25 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 
-/// Frames in hand. A client that gives up on all the requests it may have open (256) a few times in a row is no flood.
-const BURST: f64 = 1000.0;
-
-/// More of them each second: a client that measures its connection sends some tens of PINGs.
-const PER_SECOND: f64 = 100.0;
+/// How much idle talk a client is allowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    /// Frames in hand.
+    pub burst: f64,
+    /// More of them each second.
+    pub per_second: f64,
+    /// More of them with each request.
+    pub per_request: f64,
+}
 
 /// The client sends more than it needs.
 #[derive(Debug)]
-pub(crate) struct Flood;
+pub struct Flood;
 
-/// Reads frame headers as they pass. A request earns one frame of idle talk, taking one back costs two: who takes back
-/// less than half of the requests is never a flood.
-pub(crate) struct FrameMeter {
+/// Reads frame headers as they pass. A request earns some frames of idle talk, taking one back costs twice as many: who takes
+/// back less than half of the requests is never a flood.
+pub struct FrameMeter {
+    allowance: Allowance,
     skip: u32,
     header: [u8; HEADER],
     have: usize,
@@ -38,14 +44,18 @@ pub(crate) struct FrameMeter {
 }
 
 impl FrameMeter {
-    pub(crate) fn new() -> Self {
-        Self { skip: PREFACE, header: [0; HEADER], have: 0, left: BURST, last: None }
+    /// A meter for a connection of which nothing was read yet.
+    pub fn new(allowance: Allowance) -> Self {
+        Self { allowance, skip: PREFACE, header: [0; HEADER], have: 0, left: allowance.burst, last: None }
     }
 
     /// Looks at bytes that were read at `now`.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    ///
+    /// # Errors
+    /// When there were more frames for their own sake than are allowed.
+    pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         let passed = self.last.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        self.left = (self.left + passed.as_secs_f64() * PER_SECOND).min(BURST);
+        self.left = (self.left + passed.as_secs_f64() * self.allowance.per_second).min(self.allowance.burst);
         while !bytes.is_empty() {
             let skipped = bytes.len().min(self.skip as usize);
             self.skip -= skipped as u32;
@@ -66,9 +76,9 @@ impl FrameMeter {
         let [high, middle, low, kind, ..] = self.header;
         self.skip = u32::from_be_bytes([0, high, middle, low]);
         self.left += match kind {
-            HEADERS => 1.0,
+            HEADERS => self.allowance.per_request,
             DATA if self.skip > 0 => 0.0,
-            RST_STREAM => -2.0,
+            RST_STREAM => -2.0 * self.allowance.per_request,
             _ => -1.0,
         };
         if self.left < 0.0 { Err(Flood) } else { Ok(()) }
@@ -79,6 +89,8 @@ impl FrameMeter {
 mod tests {
     use super::*;
 
+    const ALLOWANCE: Allowance = Allowance { burst: 1000.0, per_second: 100.0, per_request: 1.0 };
+
     fn frame(kind: u8, length: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, length, kind, 0, 0, 0, 0, 1];
         frame.resize(HEADER + usize::from(length), 7);
@@ -88,7 +100,7 @@ mod tests {
     /// Feeds the frames of a connection in pieces of so many bytes, all at one moment.
     fn is_flood(frames: &[Vec<u8>], piece: usize) -> bool {
         let bytes = [vec![b'x'; PREFACE as usize], frames.concat()].concat();
-        let (mut meter, now) = (FrameMeter::new(), Instant::now());
+        let (mut meter, now) = (FrameMeter::new(ALLOWANCE), Instant::now());
         bytes.chunks(piece).any(|piece| meter.read(piece, now).is_err())
     }
 
@@ -113,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_lives_long_may_ping_for_ever() {
-        let (mut meter, mut now) = (FrameMeter::new(), Instant::now());
+        let (mut meter, mut now) = (FrameMeter::new(ALLOWANCE), Instant::now());
         meter.read(&[b'x'; PREFACE as usize], now).unwrap();
         for _ in 0..10_000 {
             meter.read(&frame(6, 8), now).unwrap();
