@@ -62,7 +62,7 @@ expect() {
 # An API asks for a key; the checks say so once, in words.
 needs_key() {
     ask GET /monitoring/alerts
-    [[ $status != 401 ]] || fail "the API asks for a key: set WEIR_API_KEY; weir key create makes one"
+    [[ $status != 401 ]] || fail "the API asks for a key: set WEIR_API_KEY; weir key create --role write NAME makes one"
 }
 
 # until_found PATH PART OF THE BODY: what was accepted is stored a moment later.
@@ -90,6 +90,7 @@ health() {
 webhook() {
     needs_key
     hook "{\"type\":\"message_new\",\"message\":{\"from\":{\"user_id\":\"$user\",\"first_name\":\"Иван\",\"last_name\":\"Петров\"},\"text\":\"Hello\"}}"
+    [[ $body != *'"disabled"'* ]] || fail 'webhooks are switched off: WEBHOOK_ENABLED=true, then weir fleet restart'
     expect 200 'the short format is accepted'
     until_found "/profiles/$user" '"max_first_name":"Иван"'
     local number=${unique%-*}

@@ -107,7 +107,12 @@ fn fill(status: &str, response: &mut RefOr<Response>) {
         503 => ("unavailable", "unavailable"),
         _ => ("malformed", "malformed request"),
     };
-    let content = problem_content(problem(kind, title, code, &response.description));
+    let said = response.content.values().find_map(|content| match content {
+        RefOr::T(content) => content.example.clone(),
+        RefOr::Ref(_) => None,
+    });
+    let example = said.unwrap_or_else(|| problem(kind, title, code, &response.description));
+    let content = problem_content(example);
     response.content = [("application/problem+json".to_owned(), content.into())].into_iter().collect();
 }
 

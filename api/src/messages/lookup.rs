@@ -9,6 +9,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+use weir_core::event::id_of_message;
 use weir_core::message::MessageKey;
 use weir_core::queue::trail::{self, Found, FoundAll, Standpoint};
 use weir_store::{KeptMessage, Place};
@@ -176,13 +177,8 @@ fn fault(place: usize, id: &str) -> Option<Fault> {
     }
 }
 
-/// By what a source's message is the same when it comes again.
-fn key_of(source: &str, id: &str) -> String {
-    if source == "max" { format!("mc:{id}") } else { id.to_owned() }
-}
-
 fn digest(source: &str, id: &str) -> Uuid {
-    Uuid::from_bytes(MessageKey::new(source, &key_of(source, id)).0)
+    Uuid::from_bytes(MessageKey::new(source, &id_of_message(source, id)).0)
 }
 
 /// What is known of the messages of a question.
@@ -197,8 +193,10 @@ impl Known {
         let keys: Vec<Uuid> = pairs().map(|(source, id)| digest(source, id)).collect();
         let mut stored = by_key(app.store.find_messages(&keys).await?);
         let is_stored = |id: &String| sources.iter().any(|source| stored.contains_key(&digest(source, id)));
-        let rest: Vec<(String, String)> =
-            pairs().filter(|(_, id)| !is_stored(id)).map(|(source, id)| (source.clone(), key_of(source, id))).collect();
+        let rest: Vec<(String, String)> = pairs()
+            .filter(|(_, id)| !is_stored(id))
+            .map(|(source, id)| (source.clone(), id_of_message(source, id)))
+            .collect();
         if rest.is_empty() {
             return Ok(Self { stored, queue: FoundAll::default() });
         }
@@ -220,7 +218,7 @@ impl Known {
             }
         }
         for source in sources {
-            if let Some(found) = self.queue.found.get(&(source.clone(), key_of(source, &id))) {
+            if let Some(found) = self.queue.found.get(&(source.clone(), id_of_message(source, &id))) {
                 return MessageState::queued(id, source, found);
             }
         }

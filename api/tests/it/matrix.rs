@@ -114,6 +114,13 @@ async fn every_operation_says_who_may_and_has_examples_of_all_that_comes_and_goe
                 status == "204" || content.is_some_and(|content| content.values().all(has_example)),
                 "{status} {what}"
             );
+            let problem = &response["content"]["application/problem+json"]["example"]["status"];
+            assert!(
+                problem.is_null() || status == "default" || problem.as_u64() == status.parse().ok(),
+                "{problem} {status} {what}"
+            );
+            let kind = &response["content"]["application/problem+json"]["example"]["type"];
+            assert!(status != "403" || kind == "urn:weir:problem:forbidden", "{kind} {what}");
         }
     }
     assert!(ids.len() > 10, "{ids:?}");

@@ -102,6 +102,12 @@ pub struct User<'a> {
     pub phone: Option<Cow<'a, str>>,
 }
 
+/// The id of the event that made a message, by the message's own id: what it is known by in the queue. Other sources send
+/// nothing but messages, whose ids are it.
+pub fn id_of_message(source: &str, id: &str) -> String {
+    if source == "max" { format!("mc:{id}") } else { id.to_owned() }
+}
+
 impl Event<'_> {
     /// See [`MessageKey`].
     pub fn key(&self) -> MessageKey {

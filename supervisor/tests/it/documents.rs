@@ -5,7 +5,7 @@ use weir_stack::testing::{Scratch, eventually, scratch};
 
 use crate::http::{Answer, request_with};
 use crate::support::PATIENCE;
-use crate::up::{Up, stack};
+use crate::up::{Up, run, stack};
 
 /// What a shell makes of `-H "Authorization: Bearer $JWT_TOKEN"` where nothing set the variable.
 const NO_TOKEN: &str = "Authorization: Bearer \r\n";
@@ -154,6 +154,19 @@ async fn the_calls_of_the_migration_guide_work_as_they_are_printed() {
         let found = ["first_name", "last_name", "profile_source"].map(|name| made.body[name].as_str().unwrap_or("-"));
         assert_eq!(found, expected, "{body}");
     }
+    // In MAX's own format, where the message is known by an id of its own.
+    post(
+        &up,
+        r#"{"message":{"recipient":{"chat_id":7,"chat_type":"dialog","user_id":1},"timestamp":1775025603399,
+            "body":{"mid":"mid.7","seq":1,"text":"hi"},"sender":{"user_id":7,"first_name":"Anna","is_bot":false}},
+            "timestamp":1775025604499,"update_type":"message_created"}"#,
+    )
+    .await;
+    eventually("its journey is shown", PATIENCE, async || {
+        let shown = run(&data, &["message", "show", "mid.7", "--output", "json"]).await;
+        shown.json()["row"].is_object()
+    })
+    .await;
     for path in ["profiles/coverage", "profiles/quality", "webhook/stats", "cache-health"] {
         assert_eq!(ask(&up, "GET", &format!("/monitoring/{path}"), "").await.status, 200, "{path}");
     }

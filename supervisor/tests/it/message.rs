@@ -136,10 +136,10 @@ async fn a_dead_message_is_found_when_its_id_was_forgotten() {
 async fn sources_have_ids_of_their_own() {
     let stack = Stack::new().await;
     let queue = stack.prepared().await;
-    accept(&queue, &[Message { source: "max".into(), ..message("77") }]).await;
+    accept(&queue, &[Message { source: "crm".into(), ..message("77") }]).await;
     stack.run(&["message", "show", "77"]).await.code(3).says(&["--source NAME"]);
-    let json = stack.run(&["message", "show", "77", "--source", "max", "--output", "json"]).await.code(0).json();
-    assert_eq!(json["source"], "max");
+    let json = stack.run(&["message", "show", "77", "--source", "crm", "--output", "json"]).await.code(0).json();
+    assert_eq!(json["source"], "crm");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use weir_core::event::id_of_message;
 use weir_core::message::{MessageId, MessageKey};
 use weir_core::queue::trail::{self, Trail, Wanted};
 use weir_core::queue::{Queue, enqueue};
@@ -25,17 +26,20 @@ use crate::output;
 #[command(after_help = "Examples:
   weir message show 1a2b3c4d5e6f7890abcdef1234567890   by the sender's id
   weir message show 3-1732233600000-12                 by the message id in the gateway's answer
-  weir message show --source max 77 --output json")]
+  weir message show --source max mid.000000000adf429c --output json")]
 pub(super) struct Show {
     /// External message id, or message id such as 3-1732233600000-12
     id: String,
-    /// Source of an external message id [default: messenger]
+    /// Source of an external message id [default: messenger, then max]
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
 
 /// The source of the customer's own messenger.
 const MESSENGER: &str = "messenger";
+
+/// MAX, whose events are more than messages.
+const MAX: &str = "max";
 
 /// Everything that is known about a message.
 #[derive(Debug, Serialize)]
@@ -105,9 +109,21 @@ impl Show {
         if self.id.is_empty() {
             bail!("the id is empty");
         }
-        let source = self.source.as_deref().unwrap_or(MESSENGER);
-        let partition = MessageKey::new(source, &self.id).partition(queue.partitions());
-        meanings.push(Wanted { partition, origin: None, name: Some((source.to_owned(), self.id.clone())) });
+        let mut sent = |source: &str, id: String| {
+            let partition = MessageKey::new(source, &id).partition(queue.partitions());
+            meanings.push(Wanted { partition, origin: None, name: Some((source.to_owned(), id)) });
+        };
+        let sources = match &self.source {
+            Some(source) => vec![source.as_str()],
+            None => vec![MESSENGER, MAX],
+        };
+        for source in sources {
+            // An event without a message is asked for by its own id.
+            sent(source, self.id.clone());
+            if source == MAX {
+                sent(source, id_of_message(source, &self.id));
+            }
+        }
         Ok(meanings)
     }
 
@@ -115,7 +131,7 @@ impl Show {
         if form == Output::Json {
             output::json(&serde_json::Value::Null);
         }
-        let source = self.source.as_deref().unwrap_or(MESSENGER);
+        let source = self.source.as_deref().unwrap_or("messenger or max");
         let id = output::escape(&self.id);
         output::remark(format_args!(
             "Nothing is known about {id}: it is no message id in this queue, and source {source} sent no such id. \
